@@ -1,0 +1,1 @@
+"""Values that the parts of routed share. No I/O here."""
