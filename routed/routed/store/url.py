@@ -1,0 +1,27 @@
+"""From the `store` setting to a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from routed.errors import OperatorError
+from routed.store import Store
+
+_EXPECTED = "expected sqlite:///ABSOLUTE/PATH, e.g. sqlite:///var/lib/routed/store.db"
+
+
+def open_store(url: str, *, create: bool = True) -> Store:
+    """The store that `url` names; it is reached by the first call. `create` False: it has to be there already.
+
+    Raises OperatorError for a URL that names no store.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite":
+        raise OperatorError(f"store: {url!r}: unknown kind {parts.scheme!r}", hint=_EXPECTED)
+    path = Path(unquote(parts.path))
+    if parts.netloc or parts.query or parts.fragment or not path.is_absolute() or parts.path.endswith("/"):
+        raise OperatorError(f"store: {url!r} names no file by its absolute path", hint=_EXPECTED)
+    from routed.store.sqlite import SqliteStore  # only what is used is loaded
+
+    return SqliteStore(path, create=create)
