@@ -1,0 +1,7 @@
+"""`python -m routed`."""
+
+import sys
+
+from routed.cli.main import main
+
+sys.exit(main())

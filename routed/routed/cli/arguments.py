@@ -1,0 +1,72 @@
+"""Arguments that several commands take, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from routed.errors import OperatorError
+
+if TYPE_CHECKING:
+    from routed.config import AgentConfig
+    from routed.store import Store
+
+
+class Subparsers(Protocol):
+    """What `ArgumentParser.add_subparsers` returns; its own name is private."""
+
+    def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
+        """Add a command."""
+        ...
+
+
+_ALIASES = {
+    "Node": ("node", "nodes", "no"),
+    "IPPool": ("ippool", "ippools", "pool", "pools", "ipp"),
+    "BGPPeer": ("bgppeer", "bgppeers", "peer", "peers", "bgpp"),
+    "BGPConfiguration": ("bgpconfiguration", "bgpconfigurations", "bgpconfig", "bgpconfigs", "bgpc"),
+}
+KINDS_HELP = ", ".join(f"{kind} ({aliases[-1]})" for kind, aliases in _ALIASES.items())
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """`--config`."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="the agent's configuration (default: /etc/routed/agent.toml if there)",
+    )
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """`--store` or `--config`."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--store", metavar="URL", help="the store, e.g. sqlite:///var/lib/routed/store.db")
+    where.add_argument(
+        "--config", metavar="FILE", type=Path, help="take the store from this file (default: /etc/routed/agent.toml)"
+    )
+
+
+def config(args: argparse.Namespace) -> AgentConfig:
+    """The configuration that `--config` names, else the machine's, else the defaults; the environment wins."""
+    from routed.config import DEFAULT_PATH, load
+
+    named: Path | None = args.config
+    return load(named or (DEFAULT_PATH if DEFAULT_PATH.exists() else None))
+
+
+def store(args: argparse.Namespace, *, create: bool) -> Store:
+    """The store that `--store` or the configuration names. `create` False: it has to be there already."""
+    from routed.store.url import open_store
+
+    return open_store(args.store or config(args).store, create=create)
+
+
+def kind(text: str) -> str:
+    """The kind that `text` names in any case, singular, plural or short. Raises OperatorError."""
+    for name, aliases in _ALIASES.items():
+        if text.lower() in aliases:
+            return name
+    raise OperatorError(f"unknown kind {text!r}", hint=f"known are {KINDS_HELP}")

@@ -1,0 +1,102 @@
+"""`routed get`: resources out of the store, for people and for programs."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from routed.cli import arguments, output
+from routed.errors import OperatorError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from routed.cli.arguments import Subparsers
+    from routed.model.resources import AnyResource
+    from routed.store import Store
+
+_HEADERS = {
+    "Node": ("NAME", "ADDRESS", "AS", "POD CIDRS"),
+    "IPPool": ("NAME", "CIDR", "IPIP", "DISABLED", "BGP EXPORT"),
+    "BGPPeer": ("NAME", "PEER", "AS", "NODE"),
+    "BGPConfiguration": ("NAME", "AS", "MESH", "PORT"),
+}
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser("get", help="print resources", description="Print resources of the store.")
+    parser.add_argument("kind", metavar="KIND", help=f"{arguments.KINDS_HELP}, or all")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="only these")
+    parser.add_argument("-o", dest="format", choices=("table", "yaml", "json"), default="table", help="default: table")
+    arguments.add_store(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print."""
+    import asyncio
+
+    kind = None if args.kind.lower() == "all" else arguments.kind(args.kind)
+    if kind is None and args.names:
+        raise OperatorError("get all: expected no NAME", hint="name a kind, e.g. routed get node a1")
+    every = asyncio.run(_read(arguments.store(args, create=False)))
+    chosen = _choose(every, kind, args.names)
+    if args.format == "table":
+        print(_tables(chosen) or "no resources", end="\n")
+        return 0
+    from routed.manifest import write
+
+    if len(args.names) == 1:
+        print((write.to_yaml if args.format == "yaml" else write.to_json)(chosen[0]), end="")
+    else:
+        listed = write.list_to_yaml if args.format == "yaml" else write.list_to_json
+        print(listed(f"{kind or ''}List", chosen), end="")
+    return 0
+
+
+async def _read(store: Store) -> tuple[AnyResource, ...]:
+    from routed.store.resources import read_resources
+
+    try:
+        return await read_resources(store)
+    finally:
+        await store.close()
+
+
+def _choose(every: Sequence[AnyResource], kind: str | None, names: Sequence[str]) -> list[AnyResource]:
+    of_kind = {resource.name: resource for resource in every if resource.kind == kind}
+    if missing := [name for name in names if name not in of_kind]:
+        there = ", ".join(of_kind) or "none"
+        raise OperatorError(f"store: there is no {kind} {', '.join(missing)}", hint=f"there is: {there}")
+    if names:
+        return [of_kind[name] for name in names]
+    return list(of_kind.values()) if kind else list(every)
+
+
+def _tables(resources: Sequence[AnyResource]) -> str:
+    tables: list[str] = []
+    for kind, header in _HEADERS.items():
+        rows = [_row(resource) for resource in resources if resource.kind == kind]
+        if rows:
+            kinds = {resource.kind for resource in resources}
+            title = "" if len(kinds) == 1 else output.colour(kind, "bold") + "\n"
+            tables.append(title + output.table(header, rows))
+    return "\n\n".join(tables)
+
+
+def _row(resource: AnyResource) -> tuple[str, ...]:
+    from routed.model.resources import BGPPeer, IPPool, Node
+
+    spec = resource.spec
+    match resource:
+        case Node(spec=spec):
+            as_number = "" if spec.bgp.as_number is None else str(spec.bgp.as_number)
+            return resource.name, str(spec.bgp.ipv4_address), as_number, ", ".join(map(str, spec.pod_cidrs))
+        case IPPool(spec=spec):
+            export = "no" if spec.disable_bgp_export else "yes"
+            return resource.name, str(spec.cidr), spec.ipip_mode, "yes" if spec.disabled else "no", export
+        case BGPPeer(spec=spec):
+            return resource.name, str(spec.peer_ip), str(spec.as_number), spec.node or "every node"
+        case _:
+            mesh = "yes" if resource.spec.node_to_node_mesh_enabled else "no"
+            return resource.name, str(resource.spec.as_number), mesh, str(resource.spec.listen_port)
