@@ -1,0 +1,1 @@
+"""The route programmer: from best paths to kernel state."""

@@ -1,0 +1,81 @@
+"""Remove from the kernel what is ours, and nothing else: `routed node cleanup`.
+
+Everything of ours says so in the kernel: routes by protocol number, pods' veths by alias, tunnel addresses by
+IFA_PROTO, the tunnel device by alias. Sysctls stay: nobody knows who else needs forwarding by now.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from routed.model.address import Address
+from routed.netlink.constants import Msg
+from routed.netlink.message import IFINFO
+from routed.netlink.objects import AddressEntry
+from routed.netlink.socket import Netlink
+from routed.reconcile import Delta
+from routed_felix.routes import RoutesTarget
+from routed_felix.state import Conflict, Settings
+from routed_felix.tunnel import TunnelAddresses, TunnelLink, dump_addresses, dump_links
+
+POD_ALIAS = "routed:pod "
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What was removed, by name; `left` are things of strangers' in our places, `failures` what the kernel refused."""
+
+    routes: tuple[str, ...] = ()
+    veths: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    tunnel_down: bool = False
+    left: tuple[Conflict, ...] = ()
+    failures: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.routes or self.veths or self.addresses or self.tunnel_down)
+
+
+def cleanup(settings: Settings, namespace: str | None = None, *, addresses: Collection[Address] = ()) -> Removed:
+    """Remove routes, then veths, then tunnel addresses (marked ours, or among `addresses`), then the tunnel.
+
+    Idempotent. Raises NetlinkError only when the kernel cannot be asked.
+    """
+    with Netlink.open_in(namespace) if namespace else Netlink() as netlink:
+        failures: list[str] = []
+        routes = RoutesTarget(netlink, settings.protocol)
+        ours = routes.list()
+        refused = routes.apply(Delta(delete=ours))
+        failures += [f"route {key}: {reason}" for key, reason in refused.items()]
+
+        links = dump_links(netlink)
+        pods = [link for link in links if link.alias.startswith(POD_ALIAS) and link.kind == "veth"]
+        errors = netlink.batch([(Msg.DELLINK, 0, IFINFO.pack(0, 0, link.index, 0, 0)) for link in pods])
+        failures += [f"link {pods[index].name}: {os.strerror(number)}" for index, number in errors.items()]
+
+        device = settings.tunnel_device
+        index = next((link.index for link in links if link.name == device), 0)
+        doomed = [
+            entry
+            for entry in dump_addresses(netlink)
+            if entry.index == index and (entry.protocol == settings.protocol or entry.address.ip in addresses)
+        ]
+        errors_here = netlink.batch(
+            [(Msg.DELADDR, 0, AddressEntry(entry.index, entry.address, entry.peer).pack()) for entry in doomed]
+        )
+        failures += [f"address {doomed[n].address}: {os.strerror(number)}" for n, number in errors_here.items()]
+        left = TunnelAddresses(netlink, device, settings.protocol).foreign()
+        tunnel = TunnelLink(netlink, device, {})
+        ours_up = tunnel.list()
+        kept = tunnel.apply(Delta(delete=ours_up))
+        failures += [f"link {name}: {reason}" for name, reason in kept.items()]
+        return Removed(
+            routes=tuple(str(key) for key in sorted(ours) if key not in refused),
+            veths=tuple(sorted(link.name for n, link in enumerate(pods) if n not in errors)),
+            addresses=tuple(str(entry.address) for n, entry in enumerate(doomed) if n not in errors_here),
+            tunnel_down=bool(ours_up) and not kept,
+            left=tuple(left.values()),
+            failures=tuple(failures),
+        )

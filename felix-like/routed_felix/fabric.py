@@ -1,0 +1,58 @@
+"""The node's place in the fabric: which interfaces face it, and what sizes of packet they allow. Pure."""
+
+from __future__ import annotations
+
+from routed.model.address import Address
+from routed.model.resources import EncapsulationMode, IPPool
+from routed_felix.resolve import Resolver
+from routed_felix.state import TUNNEL_OVERHEAD
+from routed_felix.view import View
+
+_ETHERNET_MTU = 1500
+
+
+def resolver(view: View) -> Resolver:
+    """The resolver for `view`'s interfaces and underlay."""
+    return Resolver(view.interfaces, view.underlay, view.settings.tunnel_device)
+
+
+def node_address(view: View) -> Address | None:
+    """The node's own BGP address; None when the store does not know the node."""
+    return view.cluster.address(view.node).ip if view.node in view.cluster.nodes else None
+
+
+def may_encapsulate(pool: IPPool) -> bool:
+    """Whether the pool's packets ever travel in a tunnel."""
+    return pool.spec.ipip_mode is not EncapsulationMode.NEVER
+
+
+def fabric_interfaces(view: View, resolve: Resolver) -> frozenset[str]:
+    """The interfaces through which members, BGP peers and next hops are reached, and the one with the node address."""
+    own = node_address(view)
+    targets = {address for address, name in view.cluster.members.items() if name != view.node}
+    targets |= {peer.spec.peer_ip for peer in view.cluster.peers.values() if peer.spec.node in (None, view.node)}
+    targets |= {path.next_hop for paths in view.best.values() for path in paths}
+    targets -= {address.ip for interface in view.interfaces.values() for address in interface.addresses}
+    found = {answer.hop.device for target in targets if (answer := resolve.resolve(target)) is not None}
+    found |= {
+        name
+        for name, interface in view.interfaces.items()
+        if interface.up and any(address.ip == own for address in interface.addresses)
+    }
+    return frozenset(found - {"lo", view.settings.tunnel_device})
+
+
+def underlay_mtu(view: View, resolve: Resolver) -> int | None:
+    """The smallest MTU among the fabric interfaces, in bytes; None when no interface faces the fabric."""
+    return min((view.interfaces[name].mtu for name in fabric_interfaces(view, resolve)), default=None)
+
+
+def pod_mtu(view: View) -> int:
+    """The MTU for a pod's interface, in bytes: the underlay's, less the outer header if its packets may be wrapped.
+
+    All enabled pools count, since the pod may send to any of them. Without a fabric interface Ethernet's 1500 is the
+    underlay's.
+    """
+    mtu = underlay_mtu(view, resolver(view)) or _ETHERNET_MTU
+    wrapped = any(may_encapsulate(pool) and not pool.spec.disabled for pool in view.cluster.pools.values())
+    return mtu - TUNNEL_OVERHEAD if wrapped else mtu

@@ -1,0 +1,93 @@
+"""Through what the kernel reaches an address, without routes of ours: adjacency and recursive next hops. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from routed.model.address import Address, Prefix
+from routed.model.interface import Interface
+from routed_felix.prefixes import PrefixMap
+from routed_felix.state import Hop, UnderlayRoute
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """`hop` leads there (no gateway: it is on the link). `subnet` is set if it is inside an interface's own prefix.
+
+    `source` is the address the kernel would put on packets that way, None if it cannot be told from here.
+    """
+
+    hop: Hop
+    subnet: Prefix | None
+    source: Address | None
+
+    @property
+    def adjacent(self) -> bool:
+        """Directly connected, in the sense of the encapsulation decision."""
+        return self.subnet is not None
+
+
+class Resolver:
+    """Answers for one set of interfaces and underlay routes; remembers its answers.
+
+    The tunnel device is no underlay: an address that is only reached through it does not resolve, else a tunnel could
+    carry its own outer packets.
+    """
+
+    def __init__(
+        self, interfaces: Mapping[str, Interface], underlay: Iterable[UnderlayRoute], tunnel_device: str
+    ) -> None:
+        self._up = {name: i for name, i in interfaces.items() if i.up and name != tunnel_device}
+        connected: dict[Prefix, str] = {}
+        for name, interface in sorted(self._up.items(), reverse=True):  # of two in one subnet the first name wins
+            for address in interface.addresses:
+                connected[address.network] = name
+        self._connected = PrefixMap(connected)
+        routes: dict[Prefix, UnderlayRoute] = {}
+        for route in underlay:
+            if route.tos or any(hop.device == tunnel_device for hop in route.hops):
+                continue
+            rival = routes.get(route.prefix)
+            if rival is None or _rank(route) < _rank(rival):
+                routes[route.prefix] = route
+        self._routes = PrefixMap(routes)
+        self._answers: dict[Address, Resolution | None] = {}
+
+    def resolve(self, address: Address) -> Resolution | None:
+        """How `address` is reached; None when it is not.
+
+        The longest matching route decides even if its device is down, as it does in the kernel.
+        """
+        if address not in self._answers:
+            self._answers[address] = self._resolve(address)
+        return self._answers[address]
+
+    def _resolve(self, address: Address) -> Resolution | None:
+        found = self._connected.longest(address)
+        if found is not None:
+            subnet, device = found
+            return Resolution(Hop(device), subnet, self._source(device, address))
+        match = self._routes.longest(address)
+        if match is None:
+            return None
+        _, route = match
+        for hop in route.hops:
+            if hop.device in self._up:
+                source = route.source or self._source(hop.device, hop.gateway or address)
+                return Resolution(hop, None, source)
+        return None
+
+    def _source(self, device: str, towards: Address) -> Address | None:
+        """inet_select_addr(): the device's first address in the subnet of the next hop, else its first."""
+        addresses = self._up[device].addresses
+        for address in addresses:
+            if towards in address.network:
+                return address.ip
+        return addresses[0].ip if addresses else None
+
+
+def _rank(route: UnderlayRoute) -> tuple[int, int, tuple[tuple[str, int], ...]]:
+    """The kernel prefers the lower metric; the rest only makes the choice independent of the order of reading."""
+    hops = tuple((hop.device, int(hop.gateway or 0)) for hop in route.hops)
+    return route.metric, route.protocol, hops

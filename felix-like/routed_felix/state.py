@@ -1,0 +1,217 @@
+"""The vocabulary of the route programmer: what calc decides, what the kernel edges carry out, what is told about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from routed.model.address import Address, HostAddress, Prefix
+
+TUNNEL_KIND = "ipip"
+TUNNEL_MODULE = "ipip"
+TUNNEL_ALIAS = "routed:tunnel"
+TUNNEL_OVERHEAD = 20  # bytes of the outer IPv4 header, RFC 2003 section 3
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this node marks what is its own: routes by `protocol` (rtm_protocol) and `metric`, in the main table."""
+
+    protocol: int = 114
+    metric: int = 1024
+    tunnel_device: str = "tunl0"
+
+
+class Encapsulation(StrEnum):
+    """How packets to a prefix leave the node."""
+
+    DIRECT = "direct"
+    TUNNEL = "ipip"
+    LOCAL = "local"
+    BLACKHOLE = "blackhole"
+    UNREACHABLE = "unreachable"  # no route: why is in the reason, what to do in the problems
+
+
+class Why(StrEnum):
+    """The kinds of reasons, for programs; the sentence is in `Reason.text`."""
+
+    OWN_BLOCK = "own block"
+    ENDPOINT = "local endpoint"
+    SAME_SUBNET = "same subnet"
+    FABRIC = "learned from an adjacent router"
+    OTHER_SUBNET = "next hop in another subnet"
+    ALWAYS = "pool is Always"
+    NEVER = "pool is Never"
+    UNRESOLVABLE = "next hop unresolvable"
+    UNKNOWN_OWNER = "owner unknown"
+    NO_POOL = "in no pool"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a decision came out as it did; `str()` is the line that `explain` shows."""
+
+    why: Why
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """Out of `device`, through `gateway`; without one the destination is on the link."""
+
+    device: str
+    gateway: Address | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RouteKey:
+    """What makes a route of the main table unique for the kernel's REPLACE and EXCL."""
+
+    prefix: Prefix
+    metric: int
+    tos: int = 0
+
+    def __str__(self) -> str:
+        tos = f" tos {self.tos:#x}" if self.tos else ""
+        return f"{self.prefix}{tos} metric {self.metric}"
+
+
+class RouteKind(StrEnum):
+    """The types of route that are ours."""
+
+    UNICAST = "unicast"
+    BLACKHOLE = "blackhole"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route of ours. `source` is its RTA_PREFSRC.
+
+    `odd` names what a route read from the kernel has and ours never have (multipath, metrics, duplicates), so that
+    such a route is never equal to a desired one.
+    """
+
+    kind: RouteKind = RouteKind.UNICAST
+    hop: Hop | None = None
+    source: Address | None = None
+    onlink: bool = False
+    odd: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnderlayRoute:
+    """A route of the main table that is not ours. No hops: it rejects (blackhole, unreachable, prohibit)."""
+
+    prefix: Prefix
+    hops: tuple[Hop, ...]
+    metric: int = 0
+    tos: int = 0
+    source: Address | None = None
+    protocol: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link as it should be; `mtu` in bytes, None leaves it as it is."""
+
+    kind: str
+    mtu: int | None = None
+    up: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """How this node reaches `prefix`, and why; calc's output, what `explain` prints.
+
+    `hop` is what the packet is given to: for a tunnel its gateway is the tunnel's end. `key` finds the route in
+    `Desired.routes`; None means that it is not programmed, and a problem says why.
+    """
+
+    prefix: Prefix
+    encapsulation: Encapsulation
+    because: Reason
+    hop: Hop | None = None
+    key: RouteKey | None = None
+
+
+class ProblemKind(StrEnum):
+    """The kinds of trouble that calc can see."""
+
+    MISSING_DRIVER = "missing driver"
+    TUNNEL_DEVICE_TAKEN = "tunnel device taken"
+    NODE_UNKNOWN = "node unknown"
+    NODE_ADDRESS_ABSENT = "node address on no interface"
+    NODE_ADDRESS_HOST_LENGTH = "node address is a /32"
+    NO_POOL = "prefix in no pool"
+    UNRESOLVABLE = "next hop unresolvable"
+    UNKNOWN_OWNER = "owner unknown"
+    GATEWAY_UNINFORMED = "gateway may not know the prefix"
+    DUPLICATE_ENDPOINT = "address of two endpoints"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """Something to tell the operator: `subject` (a pool, an address, a prefix), what is wrong, what to do."""
+
+    kind: ProblemKind
+    subject: str
+    message: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}"
+
+
+@dataclass(frozen=True)
+class Desired:
+    """The kernel state that this node wants, and the decisions it follows from. A value: equal inputs, equal output.
+
+    `addresses` maps an address to the device that carries it. `sysctls` are paths below /proc/sys, with slashes, since
+    an interface name may contain a dot.
+    """
+
+    links: Mapping[str, Link] = field(default_factory=dict[str, Link])
+    addresses: Mapping[HostAddress, str] = field(default_factory=dict[HostAddress, str])
+    sysctls: Mapping[str, str] = field(default_factory=dict[str, str])
+    routes: Mapping[RouteKey, Route] = field(default_factory=dict[RouteKey, Route])
+    decisions: Mapping[Prefix, Forwarding] = field(default_factory=dict[Prefix, Forwarding])
+    problems: tuple[Problem, ...] = ()
+
+
+Key = RouteKey | HostAddress | str
+"""A route, an address, or the name of a link or sysctl."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Something of a stranger's that is in our way and was left alone."""
+
+    key: Key
+    message: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one apply did.
+
+    `programmed` routes are in the kernel as desired; `changed` counts the objects written (0: nothing was sent);
+    `failures` have the kernel's reason and want a retry; `conflicts` want an operator.
+    """
+
+    programmed: int = 0
+    changed: int = 0
+    failures: Mapping[Key, str] = field(default_factory=dict[Key, str])
+    conflicts: tuple[Conflict, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the kernel is as desired."""
+        return not self.failures and not self.conflicts

@@ -1,0 +1,26 @@
+"""Short words for desired states, for kernel tests."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+from routed_felix.state import Desired, Hop, Route, RouteKey, RouteKind
+
+
+def key(prefix: str) -> RouteKey:
+    return RouteKey(IPv4Network(prefix), 1024)
+
+
+def via(gateway: str, device: str = "eth1", source: str | None = None, *, onlink: bool = False) -> Route:
+    return Route(hop=Hop(device, IPv4Address(gateway)), source=IPv4Address(source) if source else None, onlink=onlink)
+
+
+def on(device: str) -> Route:
+    return Route(hop=Hop(device))
+
+
+BLACKHOLE = Route(RouteKind.BLACKHOLE)
+
+
+def wanted(table: dict[str, Route]) -> Desired:
+    return Desired(routes={key(prefix): route for prefix, route in table.items()})
