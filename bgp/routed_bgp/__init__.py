@@ -1,0 +1,1 @@
+"""BGP: sessions, RIBs, the decision process, and the ExaBGP edge."""
