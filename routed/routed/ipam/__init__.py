@@ -1,0 +1,1 @@
+"""Addresses: blocks as values, and their durable assignment."""
