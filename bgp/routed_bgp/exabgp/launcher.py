@@ -4,7 +4,7 @@ FD is a connected unix stream socket for the API, PARENT the process that must o
 replaced, which is why its version is exact and each is looked at before it is touched:
 
 - its API helper: a socket takes the place of a process that would only copy bytes;
-- the pause before it connects again: at most 5 s instead of 60, so that a peer that returns is found;
+- the pause before it connects again: at most 1 s instead of 60, so that a peer that returns is found;
 - a connection attempt gives up after 7 s (two retransmitted SYNs) instead of two minutes, for the same end;
 - a reload is forgotten while anything is left to send, to *any* peer: an unreachable peer would stop every change of
   sessions;
@@ -24,7 +24,7 @@ from types import SimpleNamespace
 from typing import Any
 
 EXABGP_VERSION = "5.0.15"
-RECONNECT_SECONDS = 5
+RECONNECT_SECONDS = 1
 _SYN_RETRIES = 2
 _API_BUFFER = 64 << 20  # events wait here while the agent is busy; a full buffer would stop ExaBGP and cost sessions
 _SO_SNDBUFFORCE = 32

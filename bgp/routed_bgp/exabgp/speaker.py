@@ -45,6 +45,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0  # seconds before a child is started ag
 _LONG_LIFE = 30.0  # seconds after which a child's death counts as the first again
 _ANSWER_SECONDS = 20.0  # ExaBGP answers in milliseconds; this long only a stuck one takes
 _STOP_SECONDS = 5.0
+_LAST_BREATH_SECONDS = 1.0  # between a child's closing its socket and its end
 _LINE = 1 << 20  # bytes; the longest line carries an UPDATE of 4096 octets as hexadecimal digits
 
 
@@ -128,7 +129,6 @@ class ExaBGP(Speaker):
         """Keep a child running while sessions are wanted."""
         loop = asyncio.get_running_loop()
         pause = _FIRST_PAUSE
-        told = ""
         while True:
             if not self._wanted[0]:
                 self._changed.clear()
@@ -139,9 +139,6 @@ class ExaBGP(Speaker):
                 again = await self._run()
             except (EnvironmentFault, OSError) as error:
                 fault = error if isinstance(error, EnvironmentFault) else EnvironmentFault(f"ExaBGP: {error}")
-                if str(fault) != told:  # tried every few seconds, said once
-                    told = str(fault)
-                    log.warning("%s", fault)
                 self._events.put_nowait(SpeakerFailed(fault))
                 again = False
             if again:
@@ -175,6 +172,9 @@ class ExaBGP(Speaker):
                     driver.result()  # raises what went wrong
                     return True
                 reader.result()
+            # it is ending by itself; a signal now would make Python forget how (Popen.send_signal reaps a dead child)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.process.wait(), _LAST_BREATH_SECONDS)
             await self._stop(child)
             await tasks[0]
             raise _death(child)

@@ -66,7 +66,7 @@ def test_the_protocols_name_and_number_are_those_of_the_configuration(run, root)
     (root / "etc/routed/agent.toml").write_text('route_protocol = 115\nrun_dir = "/run/elsewhere"\n')
     result = run("node", "install", "--root", root)
     assert "115 routed\n" in (root / "etc/iproute2/rt_protos.d/routed.conf").read_text()
-    assert "/run/elsewhere/cni.sock" in (root / "opt/cni/bin/routed-cni").read_text()
+    assert b"/run/elsewhere/cni.sock" in (root / "opt/cni/bin/routed-cni").read_bytes()
     assert f"kept {root}/etc/routed/agent.toml" in result.out
     assert (root / "etc/routed/agent.toml").read_text().startswith("route_protocol = 115")
 

@@ -1,0 +1,209 @@
+"""Put the plugin and its network configuration where a runtime looks for them, and take them away again.
+
+Every file appears whole or not at all, carries our mark, and is touched only if it does. The plugin has two forms of
+one behaviour: a C program, which starts at once, where set-up could compile it, and a Python script, which runs
+wherever routed does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from routed.errors import ConflictError, OperatorError
+from routed_cni import shim
+from routed_cni.protocol import check_socket_path, encode_version, is_identifier
+
+PLUGIN = "routed-cni"
+PREBUILT = Path(__file__).with_name("prebuilt") / PLUGIN  # where set-up puts what it compiles from cni/shim
+Form = Literal["auto", "c", "python"]
+
+# Both forms have the two marks, once, and between them what is baked in.
+_MARK = b"# routed-cni: baked in\n"
+_BAKED = re.compile(rb"(?<=# routed-cni: baked in\n).*?(?=# routed-cni: end\n)", re.DOTALL)
+_FIELDS = struct.Struct("=x108sI")  # of the C form: the mark's NUL, sun_path, milliseconds
+_SHEBANG_BYTES = 255  # linux/binfmts.h: BINPRM_BUF_SIZE
+_LONGEST_CONNECT = 60.0  # seconds; runtimes give a plugin two minutes, of which the answer may take half
+_PROBE_SECONDS = 10.0  # an answer takes a millisecond
+
+
+def write_plugin(
+    directory: Path,
+    socket_path: Path,
+    python: Path | None = None,
+    *,
+    connect_seconds: float = shim.CONNECT_SECONDS,
+    form: Form = "auto",
+) -> Path:
+    """Write the executable `routed-cni` into `directory`, which is made if missing; return its path.
+
+    It calls the agent at `socket_path`, for which it waits `connect_seconds`, 0 to 60. `form` "c" is the compiled
+    program, "python" the script, and "auto" the compiled program if it is there and runs on this machine, otherwise
+    the script.
+
+    The script runs under `python`; by default this interpreter outside of its virtual environment, which the plugin
+    does not need: so it starts sooner, and works from a checkout whose path no first line could name.
+
+    Raises OperatorError for paths that cannot be written into a script's first line or a socket's address, for another
+    `connect_seconds`, and for a compiled program that does not run or is not of this version; ConflictError when a
+    file of that name is not ours.
+    """
+    check_socket_path(socket_path)
+    if not 0 <= connect_seconds <= _LONGEST_CONNECT:
+        raise OperatorError(
+            f"the plugin cannot wait {connect_seconds} s for the agent", hint=f"choose 0 to {_LONGEST_CONNECT:g} s"
+        )
+    if form == "python" or (form == "auto" and _why_not_prebuilt() is not None):
+        content = _script(Path(sys.executable).resolve() if python is None else python, socket_path, connect_seconds)
+    else:
+        content = _program(socket_path, connect_seconds)
+    path = directory / PLUGIN
+    _refuse_foreign(path, ours=_is_our_plugin(path))
+    _write(path, content, mode=0o755)
+    return path
+
+
+def _script(interpreter: Path, socket_path: Path, connect_seconds: float) -> bytes:
+    first = f"#!{interpreter} -ISE\n".encode()
+    if len(first) > _SHEBANG_BYTES or re.search(r"\s", str(interpreter)) or not interpreter.is_absolute():
+        raise OperatorError(
+            f"{interpreter} cannot be the plugin's interpreter",
+            hint=f"its path must be absolute, without whitespace, and at most {_SHEBANG_BYTES - 8} bytes long",
+        )
+    baked = f"SOCKET = {str(socket_path)!r}\nCONNECT_SECONDS = {float(connect_seconds)!r}\n".encode()
+    _, _, body = Path(shim.__file__).read_bytes().partition(b"\n")
+    return first + _BAKED.sub(lambda _: baked, body)
+
+
+def _program(socket_path: Path, connect_seconds: float) -> bytes:
+    if (reason := _why_not_prebuilt()) is not None:
+        raise OperatorError(
+            f"the compiled plugin {PREBUILT} {reason}", hint="./dev setup compiles it; the form `python` needs none"
+        )
+    program = PREBUILT.read_bytes()
+    if [len(place) for place in _BAKED.findall(program)] != [_FIELDS.size]:
+        raise OperatorError(
+            f"{PREBUILT} has no single place of {_FIELDS.size} bytes for the socket's path",
+            hint="it is of another version of routed: remove it and type ./dev setup",
+        )
+    baked = _FIELDS.pack(os.fsencode(socket_path), round(connect_seconds * 1000))
+    return _BAKED.sub(lambda _: baked, program)
+
+
+def _why_not_prebuilt() -> str | None:
+    """What keeps the compiled program from being used here; None if nothing does."""
+    if not PREBUILT.is_file():
+        return "is not there"
+    try:
+        done = subprocess.run(
+            [PREBUILT],
+            env={"CNI_COMMAND": "VERSION"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PROBE_SECONDS,
+            check=False,
+        )
+    except OSError as error:  # another architecture, a file system mounted noexec
+        return f"does not run here: {error.strerror}"
+    except subprocess.TimeoutExpired:
+        return f"did not say its version within {_PROBE_SECONDS:g} s"
+    if (done.returncode, done.stdout) != (0, encode_version()):
+        return f"does not say this version of the protocol but, with status {done.returncode}, {done.stdout[:100]!r}"
+    return None
+
+
+def remove_plugin(directory: Path) -> bool:
+    """Remove what `write_plugin` wrote into `directory`; False if it is not there."""
+    path = directory / PLUGIN
+    if not path.exists():
+        return False
+    _refuse_foreign(path, ours=_is_our_plugin(path))
+    path.unlink()
+    return True
+
+
+def write_conflist(directory: Path, name: str = "routed") -> Path:
+    """Write the network configuration of network `name` into `directory`, which is made if missing.
+
+    `cniVersion` 1.0.0 because runtimes before `cniVersions` refuse a newer one; CHECK and GC are not carried out, so
+    the runtime is told not to ask. Raises ConflictError when a file of that name is not ours.
+    """
+    if not is_identifier(name):
+        raise OperatorError(
+            f"{name!r} cannot be a network's name", hint="use letters, digits, '_', '.', '-', first a letter or digit"
+        )
+    path = _conflist(directory, name)
+    _refuse_foreign(path, ours=_is_our_conflist(path))
+    configuration = {
+        "cniVersion": "1.0.0",
+        "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
+        "name": name,
+        "disableCheck": True,
+        "disableGC": True,
+        "plugins": [{"type": PLUGIN}],
+    }
+    _write(path, msgspec.json.format(msgspec.json.encode(configuration), indent=2) + b"\n", mode=0o644)
+    return path
+
+
+def remove_conflist(directory: Path, name: str = "routed") -> bool:
+    """Remove what `write_conflist` wrote into `directory`; False if it is not there."""
+    path = _conflist(directory, name)
+    if not path.exists():
+        return False
+    _refuse_foreign(path, ours=_is_our_conflist(path))
+    path.unlink()
+    return True
+
+
+def _conflist(directory: Path, name: str) -> Path:
+    return directory / f"10-{name}.conflist"
+
+
+def _is_our_plugin(path: Path) -> bool:
+    return path.is_file() and _MARK in path.read_bytes()
+
+
+class _Plugin(msgspec.Struct):
+    type: str
+
+
+class _Conflist(msgspec.Struct):
+    plugins: list[_Plugin]
+
+
+def _is_our_conflist(path: Path) -> bool:
+    try:
+        conflist = msgspec.json.decode(path.read_bytes(), type=_Conflist)
+    except (OSError, ValueError):
+        return False
+    return any(plugin.type == PLUGIN for plugin in conflist.plugins)
+
+
+def _refuse_foreign(path: Path, *, ours: bool) -> None:
+    if not ours and (path.exists() or path.is_symlink()):
+        raise ConflictError(f"{path} is there and not routed's", hint="move it away, then try again")
+
+
+def _write(path: Path, content: bytes, *, mode: int) -> None:
+    """Write beside the target and rename: a runtime that looks meanwhile sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

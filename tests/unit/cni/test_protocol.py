@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routed.errors import OperatorError
+from routed_cni import shim
+from routed_cni.protocol import (
+    VERSIONS,
+    Attachment,
+    CniError,
+    Code,
+    Command,
+    Request,
+    check_socket_path,
+    decode,
+    encode_error,
+    encode_result,
+    encode_version,
+    requested_version,
+)
+
+ENVIRONMENT = {
+    "CNI_COMMAND": "ADD",
+    "CNI_CONTAINERID": "c0ffee",
+    "CNI_NETNS": "/run/netns/pod",
+    "CNI_IFNAME": "eth0",
+    "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web",
+    "CNI_PATH": "/opt/cni/bin",
+}
+CONFIGURATION = {"cniVersion": "1.0.0", "name": "routed", "type": "routed-cni"}
+
+
+def payload(configuration: object = CONFIGURATION, **changes: str | None) -> bytes:
+    environment = {key: value for key, value in {**ENVIRONMENT, **changes}.items() if value is not None}
+    stdin = configuration if isinstance(configuration, bytes) else json.dumps(configuration).encode()
+    return b"\0".join(f"{key}={value}".encode() for key, value in environment.items()) + b"\0\0" + stdin
+
+
+def refusal(data: bytes) -> CniError:
+    with pytest.raises(CniError) as caught:
+        decode(data)
+    return caught.value
+
+
+def test_an_add_is_read_whole():
+    assert decode(payload()) == Request(
+        Command.ADD,
+        "1.0.0",
+        "routed",
+        "c0ffee",
+        "eth0",
+        "/run/netns/pod",
+        {"IgnoreUnknown": "1", "K8S_POD_NAMESPACE": "default", "K8S_POD_NAME": "web"},
+    )
+
+
+@pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0", "1.1.0"])
+def test_configurations_of_these_versions_are_accepted(version: str):
+    assert decode(payload({**CONFIGURATION, "cniVersion": version})).version == version
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "0.2.0", "2.0.0", "", 1, None])
+def test_other_versions_are_refused_with_the_supported_ones(version: object):
+    error = refusal(payload({**CONFIGURATION, "cniVersion": version}))
+    assert (error.code, error.details) == (Code.INCOMPATIBLE_VERSION, "supported: 0.3.1, 0.4.0, 1.0.0, 1.1.0")
+
+
+def test_a_missing_version_is_an_incompatible_one():
+    assert refusal(payload({"name": "n", "type": "t"})).code == Code.INCOMPATIBLE_VERSION
+
+
+def test_all_missing_variables_are_named_at_once():
+    error = refusal(payload(CNI_CONTAINERID=None, CNI_NETNS="", CNI_IFNAME=None))
+    assert (error.code, error.msg) == (4, "ADD needs CNI_CONTAINERID, CNI_IFNAME, CNI_NETNS")
+
+
+@pytest.mark.parametrize("command", [None, "", "CHECK", "GC", "add", "\nADD"])
+def test_a_missing_or_unknown_command_is_an_invalid_environment(command: str | None):
+    error = refusal(payload(CNI_COMMAND=command))
+    assert error.code == 4
+    assert "CNI_COMMAND" in error.msg
+
+
+@pytest.mark.parametrize("container", ["-a", "a/b", "a b", "a\n", "ä", ".."])
+def test_a_container_id_of_other_characters_is_refused(container: str):
+    error = refusal(payload(CNI_CONTAINERID=container))
+    assert (error.code, "CNI_CONTAINERID" in error.msg) == (4, True)
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 16, "é" * 8, ".", "..", "a/b", "a:b", "a b", "a\t", "eth%d", "a\x7f", "a\u2028"]
+)
+def test_an_interface_name_that_the_kernel_would_not_take_is_refused(name: str):
+    error = refusal(payload(CNI_IFNAME=name))
+    assert (error.code, "CNI_IFNAME" in error.msg) == (4, True)
+
+
+@pytest.mark.parametrize("name", ["eth0", "a" * 15, "é" * 7, "eth0.100", "a-b_c@d"])
+def test_an_interface_name_that_the_kernel_takes_is_accepted(name: str):
+    assert decode(payload(CNI_IFNAME=name)).interface == name
+
+
+@pytest.mark.parametrize("stdin", [b"", b"{", b"\xff", b"[1", b"{}}", b"[" * 100_000])
+def test_what_is_not_json_is_a_decode_failure(stdin: bytes):
+    assert refusal(payload(stdin)).code == Code.DECODE_FAILURE
+
+
+@pytest.mark.parametrize("configuration", [[], 1, None, "x"])
+def test_json_that_is_no_object_is_an_invalid_configuration(configuration: object):
+    assert refusal(payload(json.dumps(configuration).encode())).code == Code.INVALID_CONFIGURATION
+
+
+@pytest.mark.parametrize("change", [{"name": ""}, {"name": 7}, {"name": "a/b"}, {"type": None}, {"type": ""}])
+def test_a_wrong_name_or_type_is_an_invalid_configuration_that_names_the_field(change: dict[str, object]):
+    error = refusal(payload({**CONFIGURATION, **change}))
+    assert error.code == Code.INVALID_CONFIGURATION
+    assert error.msg.startswith(next(iter(change)))
+
+
+@pytest.mark.parametrize("field", ["ipam", "ipMasq", "dns", "prevResult", "runtimeConfig"])
+def test_a_field_that_asks_for_what_is_not_done_is_refused_by_name_and_value(field: str):
+    error = refusal(payload({**CONFIGURATION, field: {"a": 1}}))
+    assert (error.code, error.msg) == (2, f'network routed: unsupported field {field} = {{"a":1}}')
+
+
+def test_a_delete_needs_no_namespace_and_bears_any_field_and_argument():
+    configuration = {**CONFIGURATION, "prevResult": {"x": []}, "runtimeConfig": {}, "odd": 1}
+    request = decode(payload(configuration, CNI_COMMAND="DEL", CNI_NETNS="", CNI_ARGS=";=;broken"))
+    assert (request.command, request.container_id, request.netns) == (Command.DEL, "c0ffee", "")
+
+
+def test_wrong_arguments_are_refused_on_add():
+    assert refusal(payload(CNI_ARGS="a=b;broken")).code == 4
+
+
+def test_status_needs_no_names():
+    request = decode(payload(CNI_COMMAND="STATUS", CNI_CONTAINERID="", CNI_NETNS="", CNI_IFNAME=""))
+    assert request.command is Command.STATUS
+
+
+def test_version_needs_nothing():
+    assert decode(b"CNI_COMMAND=VERSION\0\0").command is Command.VERSION
+
+
+def test_an_empty_last_variable_and_a_stdin_of_nuls_are_told_apart():
+    assert refusal(b"CNI_COMMAND=ADD\0CNI_CONTAINERID=c\0CNI_IFNAME=e\0CNI_NETNS=/n\0CNI_ARGS=\0\0\0").code == 6
+
+
+@pytest.mark.parametrize("data", [b"", b"CNI_COMMAND=ADD", b"CNI_COMMAND=ADD\0CNI_IFNAME=e"])
+def test_a_request_without_end_of_variables_is_a_decode_failure(data: bytes):
+    assert refusal(data).code == Code.DECODE_FAILURE
+
+
+@pytest.mark.parametrize("data", [b"PATH=/bin\0\0{}", b"CNI_COMMAND\0\0{}", b"CNI_COMMAND=\xff\0\0{}"])
+def test_a_variable_that_is_none_of_cni_is_refused(data: bytes):
+    assert refusal(data).code == Code.INVALID_ENVIRONMENT
+
+
+ATTACHMENT = Attachment(
+    "rtd0123456789a", "ee:ee:ee:ee:ee:ee", "eth0", "02:00:00:00:00:01", "/n", IPv4Address("10.1.0.1"), 1480
+)
+
+
+def test_a_result_of_version_1_0_0():
+    assert json.loads(encode_result("1.0.0", ATTACHMENT)) == {
+        "cniVersion": "1.0.0",
+        "interfaces": [
+            {"name": "rtd0123456789a", "mac": "ee:ee:ee:ee:ee:ee"},
+            {"name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": "/n"},
+        ],
+        "ips": [{"address": "10.1.0.1/32", "gateway": "169.254.1.1", "interface": 1}],
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "dns": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("version", "ip_version", "mtu"), [("0.3.1", "4", None), ("0.4.0", "4", None), ("1.1.0", None, 1480)]
+)
+def test_what_differs_in_results_of_other_versions(version: str, ip_version: str | None, mtu: int | None):
+    result = json.loads(encode_result(version, ATTACHMENT))
+    assert (result["cniVersion"], result["ips"][0].get("version")) == (version, ip_version)
+    assert [interface.get("mtu") for interface in result["interfaces"]] == [mtu, mtu]
+
+
+def test_an_error_has_code_message_and_details():
+    error = CniError(Code.TRY_AGAIN_LATER, 'a "quoted" one', "later")
+    assert json.loads(encode_error("0.4.0", error)) == {
+        "cniVersion": "0.4.0",
+        "code": 11,
+        "msg": 'a "quoted" one',
+        "details": "later",
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "version"),
+    [
+        (payload({**CONFIGURATION, "cniVersion": "0.3.1", "name": 1}), "0.3.1"),
+        (payload({"cniVersion": "9"}), "1.0.0"),
+        (b"", "1.0.0"),
+    ],
+)
+def test_an_error_is_answered_in_the_version_asked_for_where_that_is_known(data: bytes, version: str):
+    assert requested_version(data) == version
+
+
+def test_the_plugin_tells_the_same_versions_as_the_agent():
+    assert json.loads(shim._VERSION) == json.loads(encode_version())
+    assert json.loads(encode_version())["supportedVersions"] == list(VERSIONS)
+
+
+@pytest.mark.parametrize("path", ["relative", "/" + "a" * 107, "/a\nb"])
+def test_a_path_that_cannot_be_a_socket_is_refused(path: str):
+    with pytest.raises(OperatorError, match="run_dir"):
+        check_socket_path(Path(path))
+
+
+def test_the_longest_path_of_a_socket_is_accepted():
+    check_socket_path(Path("/" + "a" * 106))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def only_a_cni_error(data: bytes) -> None:
+    """Whatever the bytes: a whole request, or an error that can be told."""
+    try:
+        outcome: Request | CniError = decode(data)
+    except CniError as error:
+        outcome = error
+    if isinstance(outcome, CniError):
+        assert json.loads(encode_error(requested_version(data), outcome))["code"] == outcome.code
+    elif outcome.command is Command.ADD:
+        assert all((outcome.container_id, outcome.interface, outcome.netns, outcome.network))
+        assert outcome.version in VERSIONS
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_the_decoder_fail_otherwise_than_with_a_cni_error(data: bytes):
+    only_a_cni_error(data)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*ENVIRONMENT, "CNI_ODD"]), st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+    ),
+    st.dictionaries(st.sampled_from(["cniVersion", "name", "type", "args", "ipam"]), JSON),
+)
+def test_no_variables_or_json_make_the_decoder_fail_otherwise(changes: dict[str, str], fields: dict[str, object]):
+    only_a_cni_error(payload({**CONFIGURATION, **fields}, **changes))
+    only_a_cni_error(payload({**CONFIGURATION, **fields}))
