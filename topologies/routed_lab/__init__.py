@@ -1,0 +1,1 @@
+"""The lab: containerlab topologies on a real kernel."""

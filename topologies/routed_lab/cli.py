@@ -1,0 +1,342 @@
+"""`routed lab`: bring a topology up, check it, look into it, take it down.
+
+Imports are where they are used: most commands only talk to a keeper, and need neither the parser nor the kernels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from routed.errors import OperatorError, RoutedError
+
+if TYPE_CHECKING:
+    from routed_lab.client import Client
+    from routed_lab.place import Card
+    from routed_lab.topology import Topology
+    from routed_lab.wire import Checked, Json
+
+_EPILOG = """\
+A lab that is up stays up in the background until `routed lab down FILE`, whatever becomes of the terminal. On the host
+kernel it needs root; on User-mode Linux (--kernel uml) it needs none, and changes nothing on the machine.
+"""
+
+
+class Subparsers(Protocol):
+    """What `ArgumentParser.add_subparsers` returns; its own name is private."""
+
+    def add_parser(
+        self,
+        name: str,
+        *,
+        help: str,  # noqa: A002  argparse's word
+        description: str,
+        epilog: str,
+        formatter_class: type[argparse.HelpFormatter],
+    ) -> argparse.ArgumentParser:
+        """Add a command."""
+        ...
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Add the command `lab`, whose arguments `run` takes."""
+    parser = subparsers.add_parser(
+        "lab",
+        help="run a containerlab topology of routers, nodes and pods on a real kernel",
+        description="Run a containerlab topology of routers, nodes and pods on a real kernel.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_commands(parser)
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Add the commands `up`, `check`, ... to the parser of `lab`."""
+    commands = parser.add_subparsers(dest="lab_command", metavar="COMMAND", required=True)
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        added.add_argument("file", type=Path, metavar="FILE", help="the topology, *.clab.yml")
+        return added
+
+    def checking(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+        added.add_argument(
+            "--without-tor",
+            metavar="NODE",
+            help="check with the session between NODE and its ToR taken down on the ToR",
+        )
+
+    def kernel(added: argparse.ArgumentParser, text: str) -> None:
+        added.add_argument("--kernel", choices=("auto", "host", "uml"), default="auto", help=text)
+
+    where = "where to run it; auto (default): the host's if it has the drivers and we are root, else uml"
+    kernel(command("up", "bring the lab up and leave it in the background"), where)
+    check = command("check", "ping every pod pair and compare what the wire carried with what the topology implies")
+    checking(check)
+    kernel(check, "refuse unless the lab runs there; auto (default): wherever it runs")
+    execute = command("exec", "run a program in a node or pod")
+    execute.add_argument("node", metavar="NODE", help="a node of the topology, or a pod as inspect calls it")
+    execute.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD", help="the program and its arguments")
+    command("inspect", "tell the nodes, pods and sessions of the lab").add_argument(
+        "--json", action="store_true", help="print one JSON object and nothing else"
+    )
+    command("restart", "restart the daemon of a node, its kernel state untouched").add_argument("node", metavar="NODE")
+    command("down", "take the lab down; nothing of it remains")
+    run_all = command("run", "bring the lab up, check it and take it down again, even when interrupted")
+    checking(run_all)
+    kernel(run_all, where)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what `args` say and return the exit status: 0, 1 when a check failed, 130 when interrupted.
+
+    `exec` returns that of its program. Raises RoutedError, whose text is fit for the terminal.
+    """
+    from routed_lab.topology import load
+
+    file = args.file.absolute()
+    topology = load(file)
+    try:
+        match args.lab_command:
+            case "up":
+                return _up(topology, args)
+            case "check":
+                return _check(topology, args)
+            case "exec":
+                return _exec(topology, args)
+            case "inspect":
+                return _inspect(topology, args)
+            case "restart":
+                return _restart(topology, args)
+            case "down":
+                return _down(topology)
+            case _:
+                return _run(topology, args)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _start(topology: Topology, args: argparse.Namespace, *, leashed: bool) -> tuple[Client, str]:
+    """Choose the kernel and start the keeper; nothing is made before the choice is good."""
+    from routed_lab import client, kernels, launch
+
+    kernel = kernels.choose(args.kernel, topology.needs, kernels.this_machine())
+    settings = launch.Settings(
+        lab=topology.name,
+        file=str(topology.path),
+        kernel=kernel,
+        needs=tuple(sorted(topology.needs)),
+        leashed=leashed,
+    )
+    return client.Client(launch.start_keeper(settings)), kernel
+
+
+def _raise(client: Client, topology: Topology, kernel: str) -> None:
+    """Have the lab built; an interruption takes down what there is before it goes on its way."""
+    from routed_lab import report, wire
+
+    progress = report.Progress()
+    request = wire.Up(id=client.new_id(), file=str(topology.path), kernel="host" if kernel == "host" else "uml")
+    try:
+        client.call(request, progress)
+    except RoutedError:
+        progress.done()
+        client.wait_end()
+        raise
+    except KeyboardInterrupt:
+        _lower(client, topology)
+        raise
+    progress.done(f'lab "{topology.name}" is up, kernel {kernel}')
+
+
+def _lower(client: Client, topology: Topology) -> None:
+    from routed_lab import report, wire
+
+    progress = report.Progress()
+    progress(f'taking lab "{topology.name}" down')
+    try:
+        client.call(wire.Down(id=client.new_id()), progress)
+    finally:
+        progress.done()
+    client.wait_end()
+    progress.done(f'lab "{topology.name}" is down')
+
+
+def _up(topology: Topology, args: argparse.Namespace) -> int:
+    client, kernel = _start(topology, args, leashed=False)
+    with client:
+        _raise(client, topology, kernel)
+    return 0
+
+
+def _run(topology: Topology, args: argparse.Namespace) -> int:
+    _known_node(topology, args.without_tor)
+    client, kernel = _start(topology, args, leashed=True)
+    with client:
+        _raise(client, topology, kernel)
+        try:
+            checked = _ask_check(client, args)
+        finally:
+            _lower(client, topology)
+    return _show(checked, args)
+
+
+def _check(topology: Topology, args: argparse.Namespace) -> int:
+    _known_node(topology, args.without_tor)
+    client, card = _connect(topology)
+    with client:
+        if args.kernel not in ("auto", card.kernel):
+            raise OperatorError(
+                f'lab "{card.lab}" runs on kernel {card.kernel}, not on {args.kernel}',
+                hint=f"leave --kernel out, or take the lab down and up again: routed lab down {card.file}",
+            )
+        return _show(_ask_check(client, args), args)
+
+
+def _known_node(topology: Topology, name: str | None) -> None:
+    names = [node.name for node in topology.members]
+    if name is not None and name not in names:
+        raise OperatorError(
+            f"--without-tor {name}: {topology.path} has no node of that name that runs pods",
+            hint=f"name one of {', '.join(names)}",
+        )
+
+
+def _ask_check(client: Client, args: argparse.Namespace) -> Checked:
+    import msgspec
+
+    from routed_lab import report, wire
+
+    progress = report.Progress()
+    try:
+        value = client.call(wire.Check(id=client.new_id(), without_tor=args.without_tor), progress)
+    finally:
+        progress.done()
+    return msgspec.convert(value, wire.Checked)
+
+
+def _show(checked: Checked, args: argparse.Namespace) -> int:
+    import msgspec
+
+    from routed_lab import report
+
+    if args.json:
+        sys.stdout.write(msgspec.json.encode(checked.summary).decode() + "\n")
+    else:
+        sys.stdout.write(report.table(checked) + "\n")
+    sys.stdout.flush()
+    return 0 if report.passed(checked) else 1
+
+
+def _connect(topology: Topology) -> tuple[Client, Card]:
+    from routed_lab import client
+
+    return client.connect(topology.name, str(topology.path))
+
+
+def _exec(topology: Topology, args: argparse.Namespace) -> int:
+    argv: list[str] = args.argv
+    if argv[:1] == ["--"]:
+        del argv[0]
+    if not argv:
+        raise OperatorError("no program given", hint="routed lab exec FILE NODE CMD [ARGUMENT...]")
+    client, _ = _connect(topology)
+    with client:
+        return client.execute(args.node, argv)
+
+
+def _inspect(topology: Topology, args: argparse.Namespace) -> int:
+    from routed_lab import report, wire
+
+    client, card = _connect(topology)
+    with client:
+        progress = report.Progress()
+        try:
+            value = client.call(wire.Inspect(id=client.new_id()), progress)
+        finally:
+            progress.done()
+    if args.json:
+        sys.stdout.write(json.dumps(value) + "\n")
+    else:
+        print(f'lab "{card.lab}" is up since {card.started}, kernel {card.kernel}, from {card.file}')
+        sys.stdout.write(_outline(value))
+    return 0
+
+
+def _outline(value: Json, depth: int = 0) -> str:
+    """Objects as indented `key: value` lines, lists of plain values on one line."""
+    indent = "  " * depth
+    if isinstance(value, dict):
+        lines: list[str] = []
+        for key, inner in value.items():
+            if _plain(inner):
+                lines.append(f"{indent}{key}: {_one_line(inner)}\n")
+            else:
+                lines.append(f"{indent}{key}:\n{_outline(inner, depth + 1)}")
+        return "".join(lines)
+    if isinstance(value, list):
+        return "".join(f"{indent}{_one_line(item)}\n" for item in value)
+    return f"{indent}{_one_line(value)}\n"
+
+
+def _plain(value: Json) -> bool:
+    if isinstance(value, list):
+        return all(not isinstance(item, list | dict) for item in value)
+    return not isinstance(value, dict) or not value
+
+
+def _one_line(value: Json) -> str:
+    if isinstance(value, dict):
+        return "  ".join(f"{key} {_one_line(inner)}" for key, inner in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(_one_line(item) for item in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
+
+
+def _restart(topology: Topology, args: argparse.Namespace) -> int:
+    from routed_lab import report, wire
+
+    client, _ = _connect(topology)
+    with client:
+        progress = report.Progress()
+        try:
+            client.call(wire.Restart(id=client.new_id(), node=args.node), progress)
+        finally:
+            progress.done()
+        progress.done(f"the daemon of {args.node} is up again")
+    return 0
+
+
+def _down(topology: Topology) -> int:
+    import os
+
+    from routed_lab import client, launch
+
+    try:
+        connection, _ = _connect(topology)
+    except OperatorError:
+        client.forget(topology.name)
+        if os.geteuid() == 0:  # a lab on the host kernel whose keeper was killed has left its namespaces
+            launch.sweep(str(topology.path), launch.RUNNER)
+        print(f'lab "{topology.name}" is not up', file=sys.stderr)
+        return 0
+    with connection:
+        _lower(connection, topology)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m routed_lab`: the same as `routed lab`."""
+    parser = argparse.ArgumentParser(prog="python -m routed_lab", epilog=_EPILOG)
+    add_commands(parser)
+    try:
+        return run(parser.parse_args(argv))
+    except RoutedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1

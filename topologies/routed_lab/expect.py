@@ -1,0 +1,211 @@
+"""What each pod pair's packets should look like on the wire, and whether what was captured agrees. Pure.
+
+Derived from the topology file and its resources alone (subnets, ipipMode, sessions with a top-of-rack router), never
+from what the agents say: the proof and the proven share no table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Interface
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+from routed.errors import OperatorError
+from routed.model.resources import EncapsulationMode
+
+if TYPE_CHECKING:
+    from routed_lab.capture import Sighting
+    from routed_lab.topology import LabNode, Pod, Topology
+
+Pair = tuple["Pod", "Pod"]
+
+
+class Encapsulation(StrEnum):
+    """How a packet travels between nodes; the last two are what only a fault makes."""
+
+    DIRECT = "direct"
+    IPIP = "ipip"
+    MIXED = "mixed"  # bare on one link and encapsulated on another, or the reply unlike its request
+    UNSEEN = "unseen"  # on no link at all
+
+
+@dataclass(frozen=True, slots=True)
+class TorSession:
+    """A session of `node` with a router of its own subnet."""
+
+    node: str
+    router: str
+    router_address: IPv4Address
+    node_address: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What happened to one pair in one round. `rtt` in milliseconds, None without a reply."""
+
+    source: Pod
+    destination: Pod
+    path: tuple[str, ...]
+    carried: Encapsulation
+    expected: Encapsulation
+    reachable: bool
+    rtt: float | None
+
+    @property
+    def right(self) -> bool:
+        """Whether the wire carried what the topology file says."""
+        return self.carried is self.expected
+
+
+def pairs(topology: Topology) -> tuple[Pair, ...]:
+    """All ordered pairs of two pods."""
+    return tuple(permutations(topology.pods, 2))
+
+
+def addresses(node: LabNode) -> frozenset[IPv4Address]:
+    """The addresses that the file's `ip address add ... dev ...` commands give `node`."""
+    found: set[IPv4Address] = set()
+    for command in node.commands:
+        words = [word for word in command[1:] if not word.startswith("-")]
+        if command[0].rpartition("/")[2] != "ip" or not {"add", "replace"} & set(words):
+            continue
+        if words[0] not in ("a", "addr", "address"):
+            continue
+        for word in words[2:]:
+            try:
+                found.add(IPv4Interface(word).ip)
+            except ValueError:
+                continue
+            break
+    return frozenset(found)
+
+
+def tor_sessions(topology: Topology) -> tuple[TorSession, ...]:
+    """The sessions that BGPPeers make between a node and a router of the file in the node's own subnet."""
+    owner = {address: router.name for router in topology.routers for address in addresses(router)}
+    cluster = topology.cluster
+    return tuple(
+        TorSession(name, owner[peer.spec.peer_ip], peer.spec.peer_ip, cluster.address(name).ip)
+        for name in cluster.nodes
+        for peer in cluster.peers.values()
+        if peer.spec.node in (None, name)
+        and peer.spec.peer_ip in owner
+        and peer.spec.peer_ip in cluster.address(name).network
+    )
+
+
+def sessions_of(topology: Topology, node: str) -> tuple[TorSession, ...]:
+    """The ToR sessions of one node, at least one; OperatorError if there is no such node or it has none."""
+    members = [member.name for member in topology.members]
+    if node not in members:
+        raise OperatorError(
+            f'"{node}" is no node of lab {topology.name}', hint=f"its nodes are {', '.join(members) or 'none'}"
+        )
+    sessions = tuple(session for session in tor_sessions(topology) if session.node == node)
+    if not sessions:
+        raise OperatorError(
+            f"node {node} of lab {topology.name} has no session with a top-of-rack router",
+            hint="a BGPPeer whose peerIP is a router's address in the node's subnet would make one",
+        )
+    return sessions
+
+
+def expected(topology: Topology, *, without_tor: str | None = None) -> Mapping[Pair, Encapsulation]:
+    """The encapsulation of each ordered pair, `without_tor` naming a node whose ToR sessions are down.
+
+    Design section 5. Within a node nothing leaves it. Always: to the owner in IPIP. Never: direct. CrossSubnet: direct
+    in the subnet, or when the fabric carries both directions, which it does when both nodes speak to their ToR.
+    """
+    cluster = topology.cluster
+    on_fabric = {session.node for session in tor_sessions(topology)} - {without_tor}
+
+    def mode(node: str) -> EncapsulationMode:
+        pool = next(filter(None, map(cluster.pool, cluster.nodes[node].spec.pod_cidrs)), None)
+        return EncapsulationMode.NEVER if pool is None else pool.spec.ipip_mode
+
+    def one(source: str, destination: str) -> Encapsulation:
+        if source == destination or mode(destination) is EncapsulationMode.NEVER:
+            return Encapsulation.DIRECT
+        if mode(destination) is EncapsulationMode.ALWAYS:
+            return Encapsulation.IPIP
+        same_subnet = cluster.address(destination).ip in cluster.address(source).network
+        if same_subnet or {source, destination} <= on_fabric:
+            return Encapsulation.DIRECT
+        return Encapsulation.IPIP
+
+    return {(source, destination): one(source.node, destination.node) for source, destination in pairs(topology)}
+
+
+def judge(
+    topology: Topology, pair: Pair, expectation: Encapsulation, sightings: Iterable[Sighting], *, reachable: bool
+) -> Verdict:
+    """Compare what was captured of one ping of `pair` with what was expected.
+
+    The request counts; a reply that travelled otherwise makes the pair mixed. Links are those of the file: a packet is
+    bare on the pod's veth and on tunl0 in any case. Between pods of one node nothing may be seen on a link, and the
+    node itself must have seen the request.
+    """
+    source, destination = pair
+    seen = sorted(sightings, key=lambda sighting: sighting.time)
+    on_links = [one for one in seen if one.interface in topology.interfaces(one.node)]
+    request = _carried(one.encapsulated for one in on_links if not one.reply)
+    reply = _carried(one.encapsulated for one in on_links if one.reply)
+    if source.node == destination.node and request is Encapsulation.UNSEEN:
+        inside = (one.encapsulated for one in seen if one.node == source.node and not one.reply)
+        request = _carried(inside)
+    carried = request
+    strayed = source.node == destination.node and bool(on_links)
+    if strayed or (reply is not Encapsulation.UNSEEN and reply is not request):
+        carried = Encapsulation.MIXED
+    at_home = [one.time for one in seen if one.node == source.node and not one.reply]
+    back_home = [one.time for one in seen if one.node == source.node and one.reply]
+    return Verdict(
+        source=source,
+        destination=destination,
+        path=tuple(dict.fromkeys(one.node for one in seen if not one.reply)),
+        carried=carried,
+        expected=expectation,
+        reachable=reachable,
+        rtt=(back_home[-1] - at_home[0]) / 1e6 if reachable and at_home and back_home else None,
+    )
+
+
+def summary(topology: Topology, verdicts: Iterable[Verdict], seconds: float) -> dict[str, str | int | float]:
+    """The figures of a check. Each reachable pair is direct or encapsulated: encapsulated if any link carried it so."""
+    verdicts = list(verdicts)
+    reachable = [verdict for verdict in verdicts if verdict.reachable]
+    encapsulated = sum(verdict.carried in (Encapsulation.IPIP, Encapsulation.MIXED) for verdict in reachable)
+    return {
+        "topology": topology.name,
+        "pairs": len(verdicts),
+        "reachable": len(reachable),
+        "direct": len(reachable) - encapsulated,
+        "encapsulated": encapsulated,
+        "wrong": sum(not verdict.right for verdict in verdicts),
+        "seconds": round(seconds, 2),
+    }
+
+
+def row(verdict: Verdict) -> list[str | float | None]:
+    """One line of the table: source, destination, path, encapsulation, expected, RTT in milliseconds or None."""
+    return [
+        verdict.source.name,
+        verdict.destination.name,
+        " > ".join(verdict.path),
+        str(verdict.carried),
+        str(verdict.expected),
+        None if verdict.rtt is None else round(verdict.rtt, 3),
+    ]
+
+
+def _carried(encapsulated: Iterable[bool]) -> Encapsulation:
+    match set(encapsulated):
+        case found if not found:
+            return Encapsulation.UNSEEN
+        case found if len(found) > 1:
+            return Encapsulation.MIXED
+        case found:
+            return Encapsulation.IPIP if True in found else Encapsulation.DIRECT

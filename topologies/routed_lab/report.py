@@ -1,0 +1,84 @@
+"""What a person sees of a lab: progress while it works, the table of a check."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+from routed_lab import wire
+
+_HEAD = ("PAIR", "PATH", "ENCAPSULATION", "RTT")
+
+
+class Progress:
+    """Lines of progress: one that is updated with the seconds it takes on a terminal, plain ones elsewhere."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._terminal = self._stream.isatty()
+        self._text = ""
+        self._since = time.monotonic()
+        self._begun = self._since
+
+    def __call__(self, text: str | None) -> None:
+        """Show a new line of progress; None: time has passed."""
+        if text is not None:
+            self._text, self._since = text, time.monotonic()
+            if not self._terminal:
+                self._stream.write(f"{text}\n")
+        if self._terminal and self._text:
+            seconds = time.monotonic() - self._since
+            passed = f" ({seconds:.0f} s)" if seconds >= 1 else ""
+            room = os.get_terminal_size(self._stream.fileno()).columns - len(passed) - 1
+            self._stream.write(f"\r\x1b[K{self._text[: max(room, 10)]}{passed}")
+        self._stream.flush()
+
+    def done(self, text: str | None = None) -> None:
+        """Remove the line, and put `text` and the seconds since the beginning in its place."""
+        if self._terminal and self._text:
+            self._stream.write("\r\x1b[K")
+        self._text = ""
+        if text is not None:
+            self._stream.write(f"{text} ({time.monotonic() - self._begun:.1f} s)\n")
+        self._stream.flush()
+
+
+def passed(checked: wire.Checked) -> bool:
+    """Whether a check found what the topology implies: all pairs reachable, none by the wrong encapsulation."""
+    return checked.summary.reachable == checked.summary.pairs and checked.summary.wrong == 0
+
+
+def table(checked: wire.Checked) -> str:
+    """Return the table of a check and its summary."""
+    lines = _aligned([_HEAD, *(_cells(row) for row in checked.rows)])
+    found = checked.summary
+    verdict = "as the topology implies" if passed(checked) else "NOT as the topology implies"
+    lines += [
+        "",
+        (
+            f"{found.topology}: {found.reachable} of {found.pairs} pairs reachable, {found.direct} direct, "
+            f"{found.encapsulated} encapsulated, {found.wrong} wrong; {verdict} ({found.seconds:.1f} s)"
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _cells(row: wire.Row) -> tuple[str, str, str, str]:
+    encapsulation = row.encapsulation
+    if row.encapsulation != row.expected:
+        encapsulation += f" (expected {row.expected})"
+    rtt = "-" if row.rtt_ms is None else f"{row.rtt_ms:.2f} ms"
+    return f"{row.source} -> {row.destination}", row.path, encapsulation, rtt
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as their widest cell, the last one to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines: list[str] = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
+        lines.append("  ".join([*cells, row[-1].rjust(widths[-1])]))
+    return lines

@@ -1,0 +1,107 @@
+"""The proof: rounds of pings until the wire carries what the topology says, then one fresh round that is judged."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from routed.errors import EnvironmentFault
+from routed_lab import birdc, expect
+from routed_lab.probe import Probe
+
+if TYPE_CHECKING:
+    from routed_lab.expect import Encapsulation, Pair, TorSession, Verdict
+    from routed_lab.runner.lab import Lab, Progress
+    from routed_lab.wire import Json
+
+_CONVERGENCE: Final = 60.0  # seconds: BGP's own timers here are 5 s at most, an emulated CPU takes the rest
+_REPLY: Final = 2.0  # seconds after which a ping is lost
+_PAUSE: Final = 0.3  # seconds between rounds
+
+
+async def check(lab: Lab, without_tor: str | None, progress: Progress) -> Json:
+    """Judge all pod pairs of `lab`, with the ToR sessions of the node `without_tor` taken down meanwhile.
+
+    Returns the value of the answer to wire.Check. What the wire carries in the end is the result, right or wrong;
+    OperatorError for a node without a ToR session, EnvironmentFault when the lab itself is broken.
+    """
+    begin = time.monotonic()
+    lab.require_alive()
+    sessions = () if without_tor is None else expect.sessions_of(lab.topology, without_tor)
+    expected = expect.expected(lab.topology, without_tor=without_tor)
+    pods = {pod: (wired.namespace, wired.address) for pod, wired in lab.pods.items()}
+    with Probe(lab.topology, lab.namespaces, pods) as probe:
+        try:
+            for session in sessions:
+                progress(f"taking the session {session.router} - {session.node} down")
+                await _switch(lab, session, "disable")
+            await _converge(probe, expected, progress)
+            verdicts = await asyncio.to_thread(probe.round, expected, _REPLY)
+            seconds = time.monotonic() - begin
+        finally:
+            for session in sessions:
+                progress(f"taking the session {session.router} - {session.node} up again")
+                await _switch(lab, session, "enable")
+        if sessions:
+            await _restored(lab, probe, sessions, progress)
+    lab.require_alive()
+    return {
+        "summary": {**expect.summary(lab.topology, verdicts, seconds)},
+        "rows": [[*expect.row(verdict)] for verdict in verdicts],
+    }
+
+
+async def _converge(probe: Probe, expected: Mapping[Pair, Encapsulation], progress: Progress) -> bool:
+    """Ping until all is as expected, or for `_CONVERGENCE` seconds; tell whether it came to that."""
+    deadline = time.monotonic() + _CONVERGENCE
+    told = -1
+    while True:
+        verdicts = await asyncio.to_thread(probe.round, expected, _REPLY)
+        good = sum(_good(verdict) for verdict in verdicts)
+        if good != told:
+            progress(f"{good} of {len(verdicts)} pod pairs are as the topology says")
+            told = good
+        if good == len(verdicts):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(_PAUSE)
+
+
+def _good(verdict: Verdict) -> bool:
+    return verdict.reachable and verdict.right
+
+
+async def _switch(lab: Lab, session: TorSession, action: str) -> None:
+    """`birdc disable` or `enable` of the router's protocol whose neighbour is the node."""
+    await lab.birds[session.router].birdc(action, (await _protocol(lab, session)).protocol)
+
+
+async def _protocol(lab: Lab, session: TorSession) -> birdc.Session:
+    answer = await lab.birds[session.router].birdc("show", "protocols", "all")
+    for protocol in birdc.sessions(answer):
+        if protocol.neighbor == session.node_address:
+            return protocol
+    raise EnvironmentFault(
+        f"router {session.router} has no BGP protocol whose neighbour is {session.node_address}, the address of"
+        f" {session.node}",
+        hint=f"add one to {lab.topology.nodes[session.router].config}",
+    )
+
+
+async def _restored(lab: Lab, probe: Probe, sessions: Sequence[TorSession], progress: Progress) -> None:
+    """Wait until the sessions are established and the fabric carries again; EnvironmentFault when that fails."""
+    deadline = time.monotonic() + _CONVERGENCE
+    for session in sessions:
+        while not (await _protocol(lab, session)).established:
+            if time.monotonic() > deadline:
+                raise EnvironmentFault(
+                    f"the session {session.router} - {session.node} did not come up again within {_CONVERGENCE:.0f} s"
+                )
+            await asyncio.sleep(_PAUSE)
+    if not await _converge(probe, expect.expected(lab.topology), progress):
+        raise EnvironmentFault(
+            f"the session {sessions[0].router} - {sessions[0].node} is up, but the fabric does not carry all pairs"
+        )

@@ -1,0 +1,61 @@
+"""What `routed lab inspect` tells of a lab that is up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from routed.errors import RoutedError
+from routed_lab import birdc
+from routed_lab.runner import links
+from routed_lab.topology import Role
+
+if TYPE_CHECKING:
+    from routed_lab.runner.lab import Lab
+    from routed_lab.topology import LabNode
+    from routed_lab.wire import Json
+
+
+async def inspect(lab: Lab) -> dict[str, Json]:
+    """The nodes with their processes, addresses, pods and sessions, and the links, as JSON."""
+    return {
+        "name": lab.topology.name,
+        "file": str(lab.topology.path),
+        "nodes": {node.name: await _node(lab, node) for node in lab.topology.nodes.values()},
+        "links": [f"{link.left} - {link.right}" for link in lab.topology.links],
+    }
+
+
+async def _node(lab: Lab, node: LabNode) -> dict[str, Json]:
+    daemon = lab.birds.get(node.name) or lab.agents.get(node.name)
+    child = daemon.child if daemon is not None else None
+    namespace = lab.namespaces[node.name]
+    held: dict[str, Json] = {}
+    for interface, addresses in links.addresses(namespace).items():
+        held[interface] = [*addresses]
+    told: dict[str, Json] = {
+        "role": str(node.role),
+        "rack": node.rack,
+        "namespace": namespace.name,
+        "pid": child.pid if child is not None and child.alive else None,
+        "addresses": held,
+    }
+    if node.role is Role.NODE:
+        told["pods"] = [
+            {"name": pod.name, "namespace": wired.namespace.name, "address": str(wired.address)}
+            for pod, wired in lab.pods.items()
+            if pod.node == node.name
+        ]
+    else:
+        told["sessions"] = await _sessions(lab, node.name)
+    return told
+
+
+async def _sessions(lab: Lab, router: str) -> Json:
+    try:
+        answer = await lab.birds[router].birdc("show", "protocols", "all")
+    except RoutedError:  # the router is down, which its pid says
+        return []
+    return [
+        {"protocol": session.protocol, "neighbor": str(session.neighbor), "state": session.state}
+        for session in birdc.sessions(answer)
+    ]

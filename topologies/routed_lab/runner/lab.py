@@ -1,0 +1,250 @@
+"""A lab's life: up, kept, restarted in part, inspected, down. What is built is removed again, whatever failed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, cast
+
+from routed.errors import EnvironmentFault, OperatorError, RoutedError
+from routed_lab.runner import links, namespace, process
+from routed_lab.runner.daemons import Agent, Bird, Daemon, environment
+from routed_lab.runner.directory import RunDirectory
+from routed_lab.runner.pods import Plugin
+from routed_lab.topology import LabNode, Pod, Topology
+
+if TYPE_CHECKING:
+    from routed_lab.runner.process import Child
+
+Progress = Callable[[str], None]
+_COMMAND: Final = 30.0  # seconds an `exec` line may take
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """A pod that the plugin has wired."""
+
+    namespace: Path
+    address: IPv4Address
+
+
+class Lab:
+    """One lab in this kernel. Not to be used for a second `up` after `down`."""
+
+    def __init__(self, topology: Topology, directory: RunDirectory) -> None:
+        self.topology = topology
+        self.namespaces: dict[str, Path] = {}
+        self.birds: dict[str, Bird] = {}
+        self.agents: dict[str, Agent] = {}
+        self.pods: dict[Pod, Wired] = {}
+        self._directory = directory
+        self._plugins: dict[str, Plugin] = {}
+        self._sandboxes: dict[Pod, Path] = {}
+        self._busy: set[str] = set()
+        self._ending = False
+
+    async def up(self, progress: Progress) -> None:
+        """Build all of it and wait until every agent is ready and every pod wired; the caller undoes a failure."""
+        topology = self.topology
+        progress(f"checking the configurations of {len(topology.routers)} routers")
+        await together(*(self._check(router) for router in topology.routers))
+        progress(f"making {len(topology.nodes)} namespaces and {len(topology.links)} links")
+        for node in topology.nodes.values():
+            self._home(node.name).mkdir(exist_ok=True)
+            made = self._directory.make(topology.namespace(node.name))
+            self.namespaces[node.name] = made
+            links.forward(made)
+        links.connect(topology.links, self.namespaces)
+        await together(*(self._commands(node) for node in topology.nodes.values()))
+        progress("applying the resources")
+        store = self._directory.path / "store.db"
+        await self._apply(store)
+        progress(f"starting {len(topology.routers)} routers and {len(topology.members)} agents")
+        for router in topology.routers:
+            assert router.config is not None
+            self.birds[router.name] = Bird(
+                router.name,
+                router.config,
+                self.namespaces[router.name],
+                self._home(router.name),
+                environment(router.env),
+            )
+        for node in topology.members:
+            agent = self.agents[node.name] = Agent(
+                node.name,
+                store,
+                self.namespaces[node.name],
+                self._home(node.name),
+                environment(node.env),
+            )
+            self._plugins[node.name] = Plugin(
+                self._install_plugin(node.name, agent.cni_socket),
+                self.namespaces[node.name],
+                self._home(node.name),
+                environment(node.env),
+            )
+        await together(
+            *(bird.start(progress) for bird in self.birds.values()),
+            *(self._populate(node, progress) for node in topology.members),
+        )
+        self.require_alive()
+        for name, child in self._children().items():
+            self._guard(name, child)
+
+    async def down(self, progress: Progress) -> None:
+        """Remove all that `up` made, as far as it came; what cannot be undone in order goes with its namespace."""
+        self._ending = True
+        progress("removing the pods")
+        await asyncio.gather(*(self._unwire(node, progress) for node in self.topology.members))
+        progress("stopping the agents and routers")
+        await asyncio.gather(*(daemon.stop() for daemon in self._daemons().values()))
+        self._directory.clear()
+        self._directory.remove()
+
+    async def restart(self, name: str, progress: Progress) -> None:
+        """Stop and start the daemon of a node or router, the kernel's state untouched."""
+        daemon = self._daemons().get(name)
+        if daemon is None:
+            raise OperatorError(
+                f'"{name}" is no node of lab {self.topology.name}',
+                hint=f"its nodes are {', '.join(self.topology.nodes)}",
+            )
+        if name in self._busy:
+            raise EnvironmentFault(f"{name} is being restarted already", hint="wait for the other restart")
+        self._busy.add(name)
+        try:
+            progress(f"stopping {name}")
+            await daemon.stop()
+            progress(f"starting {name}")
+            await daemon.start(progress)
+        finally:
+            self._busy.discard(name)
+        self._guard(name, daemon.child)
+
+    def require_alive(self) -> None:
+        """EnvironmentFault when an agent or router has ended by itself, with the end of its log."""
+        for name, child in self._children().items():
+            if name not in self._busy and not child.alive:
+                raise child.died()
+
+    def namespace_of(self, name: str) -> Path:
+        """The namespace of a node, router or pod; OperatorError when the lab has none of that name."""
+        pods = {pod.name: wired.namespace for pod, wired in self.pods.items()}
+        found = self.namespaces.get(name) or pods.get(name)
+        if found is None:
+            raise OperatorError(
+                f'"{name}" is neither a node nor a pod of lab {self.topology.name}',
+                hint=f"it has {', '.join((*self.namespaces, *pods))}",
+            )
+        return found
+
+    def environment_of(self, name: str) -> dict[str, str]:
+        """What a program that is run in a node or pod sees."""
+        node = self.topology.nodes.get(name)
+        return environment(node.env if node is not None else None)
+
+    def _guard(self, name: str, child: Child | None) -> None:
+        """Tell the runner's log when a daemon of the finished lab ends by itself."""
+
+        def report(child: Child) -> None:
+            if not self._ending and name not in self._busy:
+                print(child.died(), file=sys.stderr, flush=True)
+
+        if child is not None:
+            child.when_done(report)
+
+    def _daemons(self) -> Mapping[str, Daemon]:
+        return {**self.agents, **self.birds}
+
+    def _children(self) -> Mapping[str, Child]:
+        return {name: daemon.child for name, daemon in self._daemons().items() if daemon.child is not None}
+
+    def _home(self, name: str) -> Path:
+        return self._directory.path / name
+
+    async def _check(self, router: LabNode) -> None:
+        assert router.config is not None
+        self._home(router.name).mkdir(exist_ok=True)
+        await Bird.check(router.config, self._home(router.name) / "check.log")
+
+    async def _commands(self, node: LabNode) -> None:
+        log = self._home(node.name) / "exec.log"
+        for command in node.commands:
+            what = f"exec of {node.name}: {' '.join(command)}"
+            status = await process.run(
+                what,
+                command,
+                namespace=self.namespaces[node.name],
+                env=environment(node.env),
+                log=log,
+                limit=_COMMAND,
+            )
+            if status:
+                raise OperatorError(
+                    f"{self.topology.path}:{node.line}: {what} ended with status {status}{process.tail(log)}",
+                    hint="correct the line under the node's key exec",
+                )
+
+    async def _apply(self, store: Path) -> None:
+        from routed.store.resources import apply
+        from routed.store.sqlite import SqliteStore
+
+        opened = SqliteStore(store)
+        try:
+            await apply(opened, self.topology.resources)
+        finally:
+            await opened.close()
+
+    def _install_plugin(self, node: str, cni_socket: Path) -> Path:
+        from routed_cni.install import write_plugin
+
+        return write_plugin(self._home(node) / "cni-bin", cni_socket)
+
+    async def _populate(self, node: LabNode, progress: Progress) -> None:
+        """Start the node's agent, then wire its pods one after the other, as its runtime would."""
+        await self.agents[node.name].start(progress)
+        progress(f"{node.name} is in sync")
+        for pod in (pod for pod in self.topology.pods if pod.node == node.name):
+            name = self.topology.namespace(pod.name)
+            sandbox = self._sandboxes[pod] = self._directory.make(name)
+            links.up(sandbox, ["lo"])
+            address = await self._plugins[node.name].add(name, sandbox)
+            self.pods[pod] = Wired(sandbox, address)
+            progress(f"{pod.name} has {address}")
+
+    async def _unwire(self, node: LabNode, progress: Progress) -> None:
+        agent = self.agents.get(node.name)
+        if agent is None or agent.child is None or not agent.child.alive:
+            return
+        for pod, sandbox in self._sandboxes.items():
+            if pod.node == node.name:
+                try:
+                    await self._plugins[node.name].delete(self.topology.namespace(pod.name), sandbox)
+                except RoutedError as error:
+                    progress(f"{pod.name}: {error.message}")
+                namespace.delete(self.topology.namespace(pod.name))
+
+
+async def together(*work: Awaitable[None]) -> None:
+    """Wait for all of `work`; when one fails, cancel the rest and raise its error alone, not a group of one."""
+
+    async def one(awaitable: Awaitable[None]) -> None:
+        await awaitable
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for awaitable in work:
+                group.create_task(one(awaitable))
+    except BaseExceptionGroup as group_error:
+        raise _first(group_error) from None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    while isinstance(first, BaseExceptionGroup):
+        first = cast("BaseExceptionGroup[BaseException]", first).exceptions[0]
+    return first
