@@ -1,0 +1,1 @@
+"""The node agent: one process that composes store, BGP, dataplane and CNI."""

@@ -1,0 +1,395 @@
+"""The agent: inputs in, one desired state out, reconciled.
+
+    store -> Cluster --+
+    speaker -> Loc-RIB-+--> View -> calc -> Desired -> Dataplane -> kernel
+    plugin -> endpoints+                                   |
+    netlink events ----+ <---------------------------------+ repair
+
+Everything happens in one event loop. Whatever changes an input sets `_dirty`; one task computes and applies, so that a
+burst of events costs one reconcile. An input changes without an `await` in between, so that no reconcile sees half of
+it. What must not happen too early is `Gate`'s to decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from enum import StrEnum
+
+from routed.agent.backoff import Backoff
+from routed.agent.cluster_source import Reading, readings
+from routed.agent.gate import Gate, missing
+from routed.agent.health import Answer, HealthServer, as_json
+from routed.agent.notify import notify
+from routed.agent.programmer import Programmer
+from routed.agent.status import Observation, metrics, status
+from routed.agent.tunnel_address import TunnelAddress
+from routed.config import AgentConfig
+from routed.errors import EnvironmentFault, OperatorError, RoutedError
+from routed.ipam.allocator import Allocator
+from routed.model.address import Address
+from routed.model.cluster import Cluster
+from routed.store import Store
+from routed_bgp.rib import Rib
+from routed_bgp.sessions import own_blocks, wanted_advertisements, wanted_sessions
+from routed_bgp.speaker import Speaker, SpeakerFailed, SpeakerStarted
+from routed_cni.plugin import Plugin
+from routed_felix.dataplane import Dataplane, Kernel
+from routed_felix.monitor import Monitor
+from routed_felix.state import Settings
+from routed_felix.view import View
+
+_log = logging.getLogger("routed.agent")
+
+COALESCE_SECONDS = 0.005  # a burst of UPDATEs is one reconcile, a lone one is not kept waiting
+LONGEST_REST_SECONDS = 1.0  # between two reconciles, however long the last one took
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The edges that the agent composes; tests put others in their place."""
+
+    store: Store
+    speaker: Speaker
+    dataplane: Dataplane
+    monitor: Monitor
+    allocator: Allocator
+    plugin: Plugin
+
+
+class Subject(StrEnum):
+    """What can be wrong with the agent as a whole; one fault each at a time."""
+
+    STORE = "store"
+    CLUSTER = "cluster"
+    TUNNEL = "tunnel address"
+    BGP = "bgp"
+
+
+class Agent:
+    """One node's agent, from the first read of the store to SIGTERM."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        settings: Settings,
+        parts: Parts,
+        kernel: asyncio.Lock,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`kernel` is held while the kernel is read and written, here and by the plugin's wiring, which has its own
+        thread: between the two, a pod's new route would look like one that nobody wants.
+        """
+        self._config = config
+        self._settings = settings
+        self._parts = parts
+        self._kernel = kernel
+        self._now = now
+        self._rib = Rib()
+        self._cluster = Cluster()
+        self._unreadable: tuple[EnvironmentFault, ...] = ()
+        self._tunnel = TunnelAddress(parts.allocator, config.node, config.tunnel_device)
+        self._tunnel_address: Address | None = None
+        self._faults: dict[Subject, RoutedError] = {}
+        self._gate = Gate(config.bgp_sync_seconds, holds_routes=True)
+        self._programmer = Programmer(parts.dataplane, self._view, config.resync_seconds)
+        self._dirty = asyncio.Event()
+        self._speaking = asyncio.Event()
+        self._starting = False
+        self._serving = False  # from now on nothing but a bug ends the agent
+        self._ready = False
+
+    # ---- life
+
+    async def run(self, serve_plugin: Callable[[], Awaitable[object]], stop: asyncio.Event) -> None:
+        """Work until `stop` is set; then leave, with kernel state and forwarding as they are.
+
+        Raises RoutedError when it cannot start: before the node can serve, whatever is wrong ends it.
+        """
+        async with AsyncExitStack() as stack:
+            self._gate = Gate(self._config.bgp_sync_seconds, holds_routes=self._parts.dataplane.holds_routes())
+            self._listen(stack)
+            loop = asyncio.get_running_loop()
+            loop.add_reader(self._parts.monitor.fileno(), self._kernel_changed)
+            stack.callback(loop.remove_reader, self._parts.monitor.fileno())
+            stopping = asyncio.create_task(stop.wait(), name="stop")
+            tasks = [
+                asyncio.create_task(self._follow_store(serve_plugin), name="store"),
+                asyncio.create_task(self._follow_speaker(), name="speaker"),
+                asyncio.create_task(self._work(), name="reconcile"),
+            ]
+            try:
+                await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+                notify("STOPPING=1")
+            finally:
+                for task in (*tasks, stopping):
+                    task.cancel()
+                await asyncio.wait([*tasks, stopping])
+            # a task that failed by itself: a fault at start, or a bug; every one is asked, or asyncio complains
+            errors = [task.exception() for task in tasks if not task.cancelled()]
+            for error in filter(None, errors):
+                raise error
+
+    def _listen(self, stack: AsyncExitStack) -> None:
+        config = self._config
+        health = HealthServer(
+            config.health_port,
+            {
+                "/liveness": lambda: (200, "text/plain", b"alive\n"),
+                "/readiness": self._readiness,
+                "/status": lambda: as_json(status(self.observe())),
+            },
+            "health_port",
+        )
+        stack.callback(health.close)
+        numbers = HealthServer(config.metrics_port, {"/metrics": lambda: metrics(self.observe())}, "metrics_port")
+        stack.callback(numbers.close)
+
+    def _set_fault(self, subject: Subject, error: RoutedError | None) -> None:
+        """Keep what is wrong for the status; what is tried every few seconds is logged once."""
+        before = self._faults.pop(subject, None)
+        if error is not None:
+            self._faults[subject] = error
+            if str(error) != str(before):
+                _log.error("%s", error)
+
+    # ---- the store
+
+    async def _follow_store(self, serve_plugin: Callable[[], Awaitable[object]]) -> None:
+        """Take in every change of the cluster. A store that goes away changes nothing that is programmed."""
+        backoff = Backoff()
+        read = False
+        while True:
+            try:
+                async with aclosing(readings(self._parts.store)) as following:
+                    async for reading in following:
+                        read = True
+                        await self._take(reading, serve_plugin)
+                        self._set_fault(Subject.STORE, None)
+                        backoff.succeeded()
+            except EnvironmentFault as fault:
+                if not read or self._starting:  # a mistake of the configuration, not an outage
+                    raise
+                self._set_fault(Subject.STORE, fault)
+                await asyncio.sleep(backoff.failed(self._now()))
+
+    async def _take(self, reading: Reading, serve_plugin: Callable[[], Awaitable[object]]) -> None:
+        self._unreadable = reading.unreadable
+        cluster, node = reading.cluster, self._config.node
+        if node not in cluster.nodes:
+            await self._leave(cluster)
+        elif not self._serving:
+            self._starting = True
+            await self._begin(cluster)
+            await serve_plugin()
+            self._starting, self._serving = False, True
+        else:
+            try:
+                await self._adopt(cluster)
+                self._set_fault(Subject.CLUSTER, None)
+            except OperatorError as error:  # what was good before stays; the operator sees it in the status
+                self._set_fault(Subject.CLUSTER, error)
+        self._dirty.set()
+
+    async def _leave(self, cluster: Cluster) -> None:
+        """The cluster does not know this node: it has no sessions. What it forwards stays until somebody cleans up."""
+        _log.warning("Node %s is not in the store: waiting for it (routed apply -f FILE)", self._config.node)
+        if self._known:
+            self._gate.reset()
+            self._cluster = cluster
+            await self._speak(cluster)
+
+    async def _begin(self, cluster: Cluster) -> None:
+        """The first cluster with this node. Nothing is made, in the store or the kernel, before BGP can listen."""
+        self._check_address(cluster)
+        if await self._speak(cluster):
+            await self._speaking.wait()  # if it fails instead, `_follow_speaker` ends the agent
+        await self._adopt(cluster)
+
+    async def _adopt(self, cluster: Cluster) -> None:
+        """Work by this cluster from now on. Raises with nothing changed but, perhaps, an address assigned."""
+        blocks = own_blocks(cluster, self._config.node)
+        await self._parts.allocator.set_blocks(blocks)
+        tunnel_address = await self._tunnel.assign(cluster)
+        self._set_fault(Subject.TUNNEL, self._tunnel.fault)
+        # from here to the speaker nothing is awaited: a cluster without its sessions would count as in sync
+        self._cluster, self._tunnel_address = cluster, tunnel_address
+        self._gate.begin(self._now())
+        await self._speak(cluster)
+
+    async def _speak(self, cluster: Cluster) -> bool:
+        """Have the sessions that this node has in `cluster`; False when it has none."""
+        config = self._config
+        sessions = wanted_sessions(
+            cluster, config.node, hold_time=config.bgp_hold_seconds, restart_time=config.bgp_restart_seconds
+        )
+        self._rib.set_policy(cluster, config.node)
+        self._rib.set_sessions(sessions, self._now())
+        await self._parts.speaker.set(sessions, wanted_advertisements(cluster, config.node))
+        return bool(sessions)
+
+    def _check_address(self, cluster: Cluster) -> None:
+        """A node whose address is not here cannot listen: say so, and what there is instead."""
+        stated = cluster.address(self._config.node)
+        interfaces = self._parts.dataplane.read().interfaces
+        if not any(stated.ip == address.ip for each in interfaces.values() for address in each.addresses):
+            present = ", ".join(f"{a} on {i.name}" for i in interfaces.values() for a in i.addresses if i.name != "lo")
+            raise EnvironmentFault(
+                f"Node {self._config.node}: spec.bgp.ipv4Address {stated} is on no interface of this machine "
+                f"(there is: {present or 'none'})",
+                hint="correct the Node (routed apply), set `node` to this machine's Node, or add the address",
+            )
+
+    @property
+    def _known(self) -> bool:
+        """Whether the cluster that we work by has this node."""
+        return self._config.node in self._cluster.nodes
+
+    # ---- the other inputs
+
+    async def _follow_speaker(self) -> None:
+        async for event in self._parts.speaker.events():
+            match event:
+                case SpeakerStarted():
+                    self._set_fault(Subject.BGP, None)
+                    self._speaking.set()
+                    changed = True
+                case SpeakerFailed(fault):
+                    if not self._serving:
+                        raise fault
+                    self._set_fault(Subject.BGP, fault)
+                    changed = False
+                case _:
+                    faulty = self._rib.faulty
+                    changed = bool(self._rib.handle(event, self._now())) or not self._gate.in_sync
+                    for peer in self._rib.faulty - faulty:
+                        await self._parts.speaker.reset(peer)
+            if changed:
+                self._dirty.set()
+
+    def _kernel_changed(self) -> None:
+        try:
+            changes = self._parts.monitor.read()
+        except OSError as error:
+            _log.warning("netlink events could not be read (%s): comparing everything", error.strerror or error)
+            self._dirty.set()
+            return
+        if changes:
+            self._dirty.set()
+
+    def endpoints_changed(self) -> None:
+        """A pod came or went."""
+        self._dirty.set()
+
+    # ---- the one desired state
+
+    async def _work(self) -> None:
+        rest = 0.0
+        while True:
+            await self._wait(rest)
+            started, now = time.monotonic(), self._now()
+            self._rib.expire(now)
+            if not self._gate.in_sync:
+                self._gate.watch(now, synced=self._rib.synced(now), peers=self._rib.status())
+            if self._known:
+                async with self._kernel:
+                    self._programmer.reconcile(now, write=self._gate.may_write)
+            self._tell_ready()
+            rest = time.monotonic() - started
+
+    async def _wait(self, rest: float) -> None:
+        """Until something changed or is due; and after a change for `rest` seconds more.
+
+        With the last reconcile's duration as `rest`, a storm of changes costs half of a processor and no more.
+        """
+        times = [self._rib.next_deadline]
+        if self._known:  # else nobody would meet these, and they would be due for ever
+            times += [self._gate.next_deadline, self._programmer.next_deadline]
+        soonest = min((each for each in times if each is not None), default=None)
+        try:
+            async with asyncio.timeout(None if soonest is None else max(0.0, soonest - self._now())):
+                await self._dirty.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._dirty.clear()
+        await asyncio.sleep(min(max(COALESCE_SECONDS, rest), LONGEST_REST_SECONDS))
+        self._dirty.clear()
+
+    def _view(self, kernel: Kernel) -> View:
+        return View(
+            node=self._config.node,
+            cluster=self._cluster,
+            best=dict(self._rib.best),
+            blocks=own_blocks(self._cluster, self._config.node),
+            endpoints=tuple(self._parts.plugin.endpoints().values()),
+            interfaces=kernel.interfaces,
+            underlay=kernel.underlay,
+            tunnel=kernel.tunnel,
+            tunnel_address=self._tunnel_address,
+            settings=self._settings,
+        )
+
+    # ---- what is told
+
+    def pod_mtu(self) -> int:
+        """The MTU for a new pod's interface, in bytes."""
+        return self._programmer.pod_mtu()
+
+    def require_serving(self) -> None:
+        """Raise EnvironmentFault as long as a pod that is added could not be given what it needs."""
+        if not self._known:
+            raise EnvironmentFault(
+                f"Node {self._config.node} is not in the store", hint="routed apply -f FILE with this Node"
+            )
+
+    def not_ready(self) -> str | None:
+        """Why the node cannot serve yet, in words; None when it can."""
+        if not self._known:
+            if self._starting:
+                return "BGP is starting"
+            return f"Node {self._config.node} is not in the store"
+        for fault in (self._faults.get(Subject.BGP), self._programmer.fault):
+            if fault is not None:
+                return fault.message
+        if not self._gate.in_sync:
+            return f"waiting for End-of-RIB from {missing(self._rib.status())}"
+        if self._programmer.report.failures:
+            return f"{len(self._programmer.report.failures)} objects could not be written to the kernel"
+        return None
+
+    def _tell_ready(self) -> None:
+        if not self._ready and self.not_ready() is None:
+            self._ready = True
+            notify("READY=1")
+            _log.info("ready")
+
+    def _readiness(self) -> Answer:
+        reason = self.not_ready()
+        return (200, "text/plain", b"ready\n") if reason is None else (503, "text/plain", f"{reason}\n".encode())
+
+    def observe(self) -> Observation:
+        """All that status and metrics tell, as of now."""
+        programmer, faults = self._programmer, [*self._faults.values(), *self._unreadable]
+        if programmer.fault is not None:
+            faults.append(programmer.fault)
+        return Observation(
+            node=self._config.node,
+            not_ready=self.not_ready(),
+            in_sync=self._gate.in_sync,
+            now=self._now(),
+            peers=self._rib.status(),
+            desired=programmer.desired,
+            report=programmer.report,
+            tunnel_device=self._config.tunnel_device,
+            tunnel_available=programmer.view.tunnel if programmer.view else False,
+            tunnel_address=self._tunnel_address,
+            addresses_in_use=len(self._parts.allocator.allocations()),
+            endpoints=len(self._parts.plugin.endpoints()),
+            faults=tuple(map(str, faults)),
+        )

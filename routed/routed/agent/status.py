@@ -1,0 +1,113 @@
+"""What the agent tells of itself: the same facts as JSON for people's tools and as metrics for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from routed.model.address import Address
+from routed_bgp.rib import PeerStatus, State
+from routed_felix.state import Desired, Encapsulation, Report
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The agent at one moment; `now` and the peers' `since` in monotonic seconds."""
+
+    node: str
+    not_ready: str | None
+    in_sync: bool
+    now: float
+    peers: tuple[PeerStatus, ...]
+    desired: Desired
+    report: Report
+    tunnel_device: str
+    tunnel_available: bool
+    tunnel_address: Address | None
+    addresses_in_use: int
+    endpoints: int
+    faults: tuple[str, ...]
+
+
+def status(seen: Observation) -> Mapping[str, Any]:
+    """`/status`: the shape that `routed node status` reads."""
+    return {
+        "node": seen.node,
+        "ready": seen.not_ready is None,
+        "reason": seen.not_ready,
+        "synced": seen.in_sync,
+        "sessions": [
+            {
+                "name": peer.name,
+                "peer": str(peer.peer),
+                "as": peer.peer_as,
+                "member": peer.member,
+                "state": str(peer.state),
+                "since_seconds": round(seen.now - peer.since, 1),
+                "received": peer.received,
+                "accepted": peer.accepted,
+                "stale": peer.stale,
+                "last_error": peer.last_error or None,
+            }
+            for peer in seen.peers
+        ],
+        "routes": {
+            "desired": len(seen.desired.routes),
+            "programmed": seen.report.programmed,
+            "failures": [f"{key}: {reason}" for key, reason in seen.report.failures.items()],
+            "decisions": [
+                {
+                    "prefix": str(each.prefix),
+                    "encapsulation": str(each.encapsulation),
+                    "device": each.hop.device if each.hop else None,
+                    "gateway": str(each.hop.gateway) if each.hop and each.hop.gateway else None,
+                    "because": str(each.because),
+                }
+                for each in seen.desired.decisions.values()
+            ],
+        },
+        "tunnel": {
+            "device": seen.tunnel_device,
+            "available": seen.tunnel_available,
+            "address": str(seen.tunnel_address) if seen.tunnel_address else None,
+        },
+        "endpoints": seen.endpoints,
+        "addresses_in_use": seen.addresses_in_use,
+        "conflicts": [str(conflict) for conflict in seen.report.conflicts],
+        "problems": [*seen.faults, *(str(problem) for problem in seen.desired.problems)],
+    }
+
+
+def metrics(seen: Observation) -> tuple[int, str, bytes]:
+    """`/metrics`: an HTTP answer in Prometheus' text format."""
+    registry = CollectorRegistry()
+
+    def gauge(name: str, help_text: str, *labels: str) -> Gauge:
+        return Gauge(f"routed_{name}", help_text, labels, registry=registry)
+
+    gauge("ready", "1 when the node can serve").set(seen.not_ready is None)
+    gauge("bgp_synced", "1 when the store and every peer were in sync, or waited for long enough").set(seen.in_sync)
+    up = gauge("bgp_session_up", "1 when the session is established", "peer", "as")
+    prefixes = gauge("bgp_prefixes", "Prefixes of a session by what became of them", "peer", "as", "kind")
+    for peer in seen.peers:
+        labels = (str(peer.peer), str(peer.peer_as))
+        up.labels(*labels).set(peer.state is State.ESTABLISHED)
+        for kind, count in (("received", peer.received), ("accepted", peer.accepted), ("stale", peer.stale)):
+            prefixes.labels(*labels, kind).set(count)
+    routes = gauge("dataplane_routes", "Routes of ours: desired, and in the kernel as desired", "state")
+    routes.labels("desired").set(len(seen.desired.routes))
+    routes.labels("programmed").set(seen.report.programmed)
+    gauge("dataplane_failures", "Objects that the kernel refused").set(len(seen.report.failures))
+    gauge("dataplane_conflicts", "Strangers' objects in the way of ours").set(len(seen.report.conflicts))
+    decisions = gauge("forwarding_prefixes", "Prefixes by how packets to them leave the node", "encapsulation")
+    for encapsulation in Encapsulation:
+        count = sum(each.encapsulation is encapsulation for each in seen.desired.decisions.values())
+        decisions.labels(str(encapsulation)).set(count)
+    gauge("ipam_addresses_in_use", "Addresses of the node's blocks in use").set(seen.addresses_in_use)
+    gauge("endpoints", "Pod interfaces on this node").set(seen.endpoints)
+    gauge("problems", "What an operator should look at").set(len(seen.desired.problems) + len(seen.faults))
+    return 200, CONTENT_TYPE_LATEST, generate_latest(registry)

@@ -1,0 +1,294 @@
+"""What the agent composes, as a few lines each that do as they are told; time is a number."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.unit.bgp import wire
+
+from routed.agent.agent import Agent, Parts
+from routed.config import AgentConfig
+from routed.errors import EnvironmentFault
+from routed.ipam.allocator import PREFIX, Allocator
+from routed.model.address import Address, HostAddress, Prefix
+from routed.model.codec import encode_json, resource_key
+from routed.model.interface import Interface
+from routed.model.resources import (
+    AnyResource,
+    EncapsulationMode,
+    IPPool,
+    IPPoolSpec,
+    Metadata,
+    Node,
+    NodeBGPSpec,
+    NodeSpec,
+)
+from routed.netlink.socket import NetlinkError
+from routed.store import Compare, Delete, Event, KeyValue, Put, Range, Txn
+from routed_bgp.open import GracefulRestart, Open
+from routed_bgp.speaker import SessionUp, SpeakerStarted, UpdateReceived
+from routed_felix.dataplane import Kernel
+from routed_felix.monitor import Changes
+from routed_felix.state import Desired, Report, Settings
+
+ME, OTHER, THIRD = "10.1.1.11", "10.1.1.12", "10.1.1.13"
+
+
+def node(name: str, address: str, *blocks: str) -> Node:
+    return Node(
+        metadata=Metadata(name), spec=NodeSpec(NodeBGPSpec(HostAddress(f"{address}/24")), tuple(map(Prefix, blocks)))
+    )
+
+
+def pool(mode: EncapsulationMode = EncapsulationMode.NEVER, cidr: str = "10.244.0.0/16") -> IPPool:
+    return IPPool(metadata=Metadata("pods"), spec=IPPoolSpec(Prefix(cidr), mode))
+
+
+US, THEM = node("a1", ME, "10.244.1.0/26"), node("a2", OTHER, "10.244.2.0/26")
+
+
+class FakeStore:
+    """A store in memory; `fault` is what every call raises, `gate` what reads of IPAM wait for."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, tuple[bytes, int]] = {}
+        self.events: list[Event] = []
+        self.revision = 0
+        self.fault: EnvironmentFault | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._changed = asyncio.Event()
+
+    def put(self, key: str, value: bytes | None) -> None:
+        self.revision += 1
+        if value is None:
+            self.values.pop(key)
+        else:
+            self.values[key] = value, self.revision
+        self.events.append(Event(key, value, self.revision))
+        self.wake()
+
+    def wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def apply(self, *resources: AnyResource) -> None:
+        for resource in resources:
+            self.put(resource_key(resource.kind, resource.name), encode_json(resource))
+
+    def delete(self, resource: AnyResource) -> None:
+        self.put(resource_key(resource.kind, resource.name), None)
+
+    def _check(self) -> None:
+        if self.fault is not None:
+            raise self.fault
+
+    async def get(self, key: str) -> KeyValue | None:
+        raise NotImplementedError
+
+    async def range(self, prefix: str) -> Range:
+        if prefix == PREFIX:
+            await self.gate.wait()
+        self._check()
+        found = [KeyValue(key, value, 1, at) for key, (value, at) in self.values.items() if key.startswith(prefix)]
+        return Range(self.revision, tuple(found))
+
+    async def txn(self, compares: Sequence[Compare], operations: Sequence[Put | Delete]) -> Txn:
+        self._check()
+        if any(self.values.get(each.key, (b"", 0))[1] != each.mod_revision for each in compares):
+            return Txn(False, self.revision)
+        for each in operations:
+            self.put(each.key, each.value if isinstance(each, Put) else None)
+        return Txn(True, self.revision)
+
+    async def watch(self, prefix: str, from_revision: int) -> AsyncIterator[Sequence[Event]]:
+        while True:
+            changed = self._changed
+            self._check()
+            for event in self.events:
+                if event.mod_revision >= from_revision and event.key.startswith(prefix):
+                    yield [event]
+            from_revision = self.revision + 1
+            await changed.wait()
+
+    async def close(self) -> None:
+        pass
+
+
+class FakeSpeaker:
+    """Starts at once unless `starts` is False."""
+
+    def __init__(self) -> None:
+        self.starts = True
+        self.wanted: list[tuple[Any, Any]] = []
+        self.resets: list[Address] = []
+        self._events: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def set(self, sessions: Any, advertisements: Any) -> None:
+        if self.starts and sessions and not self.wanted:
+            self.tell(SpeakerStarted())
+        self.wanted.append((sessions, advertisements))
+
+    @property
+    def peers(self) -> set[str]:
+        return {str(session.peer) for session in self.wanted[-1][0]} if self.wanted else set()
+
+    async def reset(self, peer: Address) -> None:
+        self.resets.append(peer)
+
+    async def events(self) -> AsyncIterator[Any]:
+        while True:
+            yield await self._events.get()
+
+    def tell(self, *events: Any) -> None:
+        for event in events:
+            self._events.put_nowait(event)
+
+    def up(self, peer: str = OTHER) -> None:
+        graceful = GracefulRestart(False, 60, (((1, 1), True),))
+        self.tell(SessionUp(Address(peer), Open(64512, 90, Address(peer), True, graceful)))
+
+    def announce(self, *prefixes: str, peer: str = OTHER) -> None:
+        attributes = wire.ORIGIN + wire.as_path() + wire.next_hop(peer) + wire.attribute(0x40, 5, bytes(4))
+        self.tell(UpdateReceived(Address(peer), wire.body(*prefixes, attributes=attributes)))
+
+    def end_of_rib(self, peer: str = OTHER) -> None:
+        self.tell(UpdateReceived(Address(peer), bytes(4)))
+
+
+class FakeDataplane:
+    """A kernel with the node's address on eth1; keeps what was applied."""
+
+    def __init__(self) -> None:
+        self.applied: list[Desired] = []
+        self.failures: dict[Any, str] = {}
+        self.held = False
+        self.dead = False
+        self.reads = 0
+
+    def holds_routes(self) -> bool:
+        return self.held
+
+    def read(self) -> Kernel:
+        self.reads += 1
+        if self.dead:
+            raise NetlinkError(110, "timed out")
+        eth1 = Interface("eth1", 2, 1500, True, addresses=(HostAddress(f"{ME}/24"),))
+        return Kernel({"eth1": eth1}, (), tunnel=True)
+
+    def apply(self, desired: Desired) -> Report:
+        self.applied.append(desired)
+        return Report(len(desired.routes), 0, self.failures)
+
+    @property
+    def routes(self) -> set[str]:
+        return {str(key.prefix) for key in self.applied[-1].routes} if self.applied else set()
+
+
+class FakeMonitor:
+    """Readable when `poke`d."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def poke(self) -> None:
+        os.eventfd_write(self._descriptor, 1)
+
+    def read(self) -> Changes:
+        os.eventfd_read(self._descriptor)
+        return Changes(interfaces_changed=True)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class FakePlugin:
+    def endpoints(self) -> dict[Any, Any]:
+        return {}
+
+
+class Bench:
+    """An agent among fakes. `now` is its clock; `poke` makes it look at it."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.store, self.speaker, self.dataplane, self.monitor = (
+            FakeStore(), FakeSpeaker(), FakeDataplane(), FakeMonitor(),
+        )  # fmt: skip
+        self.now = 1000.0
+        self._looks = 0
+        self.stop = asyncio.Event()
+        self.serving = 0
+        config = AgentConfig(
+            node="a1", run_dir=Path("/nonexistent"), health_port=free_port(), metrics_port=free_port(), **settings
+        )
+        parts: Any = Parts(
+            self.store,
+            self.speaker,
+            self.dataplane,  # type: ignore[arg-type]
+            self.monitor,  # type: ignore[arg-type]
+            Allocator(self.store, node="a1"),
+            FakePlugin(),  # type: ignore[arg-type]
+        )
+        self.allocator: Allocator = parts.allocator
+        self.agent = Agent(config, Settings(), parts, asyncio.Lock(), now=self._time)
+
+    async def serve(self) -> None:
+        self.serving += 1
+
+    async def run(self) -> None:
+        await self.agent.run(self.serve, self.stop)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.monitor.poke()
+
+    @property
+    def seen(self) -> Any:
+        return self.agent.observe()
+
+    def _time(self) -> float:
+        self._looks += 1
+        return self.now
+
+    async def until(self, condition: Any, seconds: float = 5.0) -> None:
+        """Wait for something of parts that know nothing of waiting."""
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+
+    async def idle(self) -> None:
+        """Give everything that is under way the time to happen."""
+        self.monitor.poke()
+        looks = self._looks
+        for _ in range(30):
+            await asyncio.sleep(0.002)
+        assert self._looks < looks + 30, "the agent is in a busy loop"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@asynccontextmanager
+async def running(bench: Bench) -> AsyncIterator[Bench]:
+    """The agent runs while the block does, and must end well."""
+    task = asyncio.create_task(bench.run())
+    try:
+        yield bench
+        bench.stop.set()
+        await asyncio.wait_for(task, 5)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        bench.monitor.close()

@@ -1,0 +1,359 @@
+"""The composition: what happens in which order, and what a fault of one part does to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from tests.unit.agent.parts import OTHER, THEM, THIRD, US, Bench, node, pool, running
+
+from routed.errors import EnvironmentFault
+from routed.ipam.allocator import key
+from routed.ipam.block import Block, encode
+from routed.model.address import Address, Prefix
+from routed.model.resources import EncapsulationMode
+from routed_bgp.speaker import Ending, SessionDown, SpeakerFailed, SpeakerStarted, UpdateReceived
+
+OURS, THEIRS = "10.244.1.0/26", "10.244.2.0/26"
+AWAY = EnvironmentFault("the store is away")
+
+
+def in_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    @functools.wraps(test)
+    def run() -> None:
+        asyncio.run(test())
+
+    del run.__wrapped__  # type: ignore[attr-defined]  # pytest would see the coroutine
+    return run
+
+
+def restarted(**settings: Any) -> Bench:
+    """An agent on a kernel that holds the routes of the one before."""
+    bench = Bench(**settings)
+    bench.dataplane.held = True
+    bench.store.apply(pool(), US, THEM)
+    return bench
+
+
+async def settled(bench: Bench) -> None:
+    bench.speaker.up()
+    bench.speaker.announce(THEIRS)
+    bench.speaker.end_of_rib()
+    await bench.until(lambda: bench.seen.not_ready is None and bench.dataplane.routes == {OURS, THEIRS})
+
+
+# ---- the first write
+
+
+@in_loop
+async def test_a_restarted_agent_writes_nothing_before_end_of_rib() -> None:
+    async with running(restarted()) as bench:
+        bench.speaker.up()
+        bench.speaker.announce(THEIRS)
+        await bench.idle()
+        assert bench.dataplane.applied == []
+        assert bench.seen.not_ready == f"waiting for End-of-RIB from {OTHER}"
+        bench.speaker.end_of_rib()
+        await bench.until(lambda: bench.dataplane.routes == {OURS, THEIRS})
+        assert bench.seen.not_ready is None
+
+
+@in_loop
+async def test_the_wait_for_end_of_rib_is_bounded() -> None:
+    async with running(restarted(bgp_sync_seconds=30)) as bench:
+        await bench.until(lambda: bench.serving)
+        bench.pass_time(29)
+        await bench.idle()
+        assert bench.dataplane.applied == []
+        bench.pass_time(1)
+        await bench.until(lambda: bench.dataplane.routes == {OURS})
+
+
+@in_loop
+async def test_the_wait_begins_when_the_node_is_known() -> None:
+    bench = Bench(bgp_sync_seconds=30)
+    bench.dataplane.held = True
+    bench.store.apply(pool(), THEM)
+    async with running(bench):
+        await bench.until(lambda: "not in the store" in (bench.seen.not_ready or ""))
+        bench.pass_time(3600)
+        await bench.idle()
+        bench.store.apply(US)
+        await bench.until(lambda: bench.serving)
+        await bench.idle()
+        assert bench.dataplane.applied == []
+        await settled(bench)
+
+
+@in_loop
+async def test_a_first_start_programs_what_it_knows_without_waiting() -> None:
+    bench = Bench()
+    bench.store.apply(pool(), US, THEM)
+    async with running(bench):
+        await bench.until(lambda: bench.dataplane.routes == {OURS})
+        assert not bench.seen.in_sync
+
+
+@in_loop
+async def test_an_event_while_the_addresses_are_read_does_not_count_as_in_sync() -> None:
+    bench = restarted()
+    bench.store.gate.clear()
+    async with running(bench):
+        await bench.until(lambda: bench.speaker.wanted)
+        for _ in range(5):
+            await bench.idle()
+        assert not bench.seen.in_sync
+        assert bench.dataplane.applied == []
+        bench.store.gate.set()
+        await settled(bench)
+
+
+@in_loop
+async def test_an_address_is_taken_only_after_bgp_listens() -> None:
+    bench = Bench()
+    bench.speaker.starts = False
+    bench.store.apply(pool(EncapsulationMode.CROSS_SUBNET), US, THEM)
+    async with running(bench):
+        await bench.until(lambda: bench.speaker.wanted)
+        await bench.idle()
+        assert (bench.allocator.allocations(), bench.dataplane.applied, bench.serving) == ({}, [], 0)
+        bench.speaker.tell(SpeakerStarted())
+        await bench.until(lambda: bench.serving)
+        assert [held.handle for held in bench.allocator.allocations().values()] == ["tunnel"]
+
+
+# ---- faults at start end it
+
+
+@in_loop
+async def test_a_speaker_that_cannot_start_ends_the_agent_with_nothing_made() -> None:
+    bench = Bench()
+    bench.speaker.starts = False
+    bench.store.apply(pool(EncapsulationMode.ALWAYS), US, THEM)
+    bench.speaker.tell(SpeakerFailed(EnvironmentFault("port taken")))
+    with pytest.raises(EnvironmentFault, match="port taken"):
+        await bench.run()
+    bench.monitor.close()
+    assert (bench.allocator.allocations(), bench.dataplane.applied, bench.serving) == ({}, [], 0)
+
+
+@in_loop
+async def test_a_store_that_was_never_there_ends_the_agent() -> None:
+    bench = Bench()
+    bench.store.fault = AWAY
+    with pytest.raises(EnvironmentFault, match="the store is away"):
+        await bench.run()
+    bench.monitor.close()
+
+
+@in_loop
+async def test_an_address_on_no_interface_ends_the_agent_and_says_what_there_is() -> None:
+    bench = Bench()
+    bench.store.apply(pool(), node("a1", "10.1.1.99", OURS), THEM)
+    with pytest.raises(EnvironmentFault, match=r"10.1.1.99/24 is on no interface .*there is: 10.1.1.11/24 on eth1"):
+        await bench.run()
+    bench.monitor.close()
+    assert bench.speaker.wanted == []
+
+
+# ---- faults while it runs do not
+
+
+@in_loop
+async def test_a_store_that_goes_away_changes_nothing_and_is_caught_up_with() -> None:
+    async with running(restarted()) as bench:
+        await settled(bench)
+        before = bench.dataplane.applied[-1]
+        bench.store.fault = AWAY
+        bench.store.wake()
+        await bench.until(lambda: bench.seen.faults == ("the store is away",))
+        await bench.idle()
+        assert bench.dataplane.applied[-1] == before
+        assert bench.speaker.peers == {OTHER}
+        assert bench.seen.not_ready is None
+        bench.store.fault = None
+        bench.store.apply(node("a3", THIRD, "10.244.3.0/26"))
+        await bench.until(lambda: bench.speaker.peers == {OTHER, THIRD})
+        assert bench.seen.faults == ()
+
+
+@in_loop
+async def test_a_store_that_goes_away_while_the_node_is_waited_for_is_waited_for_too() -> None:
+    bench = Bench()
+    async with running(bench):
+        await bench.until(lambda: "not in the store" in (bench.seen.not_ready or ""))
+        await bench.idle()
+        bench.store.fault = AWAY
+        bench.store.wake()
+        await bench.until(lambda: bench.seen.faults == ("the store is away",))
+        bench.store.fault = None
+        bench.store.apply(pool(), US)
+        await bench.until(lambda: bench.seen.not_ready is None)
+
+
+@in_loop
+async def test_what_cannot_be_done_keeps_the_last_good_cluster_and_is_told() -> None:
+    taken = "10.244.7.0/26"
+    block, _ = Block(Prefix(taken), "a9").assign("cni.x.eth0")
+    async with running(restarted()) as bench:
+        await settled(bench)
+        bench.store.put(key(Prefix(taken)), encode(block))
+        bench.store.apply(node("a1", US.spec.bgp.ipv4_address.ip.compressed, taken))
+        await bench.until(lambda: bench.seen.faults)
+        assert f"block {taken} of node a1 is in use by node a9" in bench.seen.faults[0]
+        await bench.idle()
+        assert bench.dataplane.routes == {OURS, THEIRS}
+        assert [str(each.prefix) for each in bench.speaker.wanted[-1][1]] == [OURS]
+        assert await bench.allocator.assign("cni.y.eth0") in Prefix(OURS)
+        bench.store.apply(US)
+        await bench.until(lambda: not bench.seen.faults)
+
+
+@in_loop
+async def test_a_resource_that_cannot_be_read_keeps_its_last_good_value_and_is_told() -> None:
+    async with running(restarted()) as bench:
+        await settled(bench)
+        bench.store.put("/routed/v1/resources/Node/a2", b'{"kind": "Node", "spec": {}}')
+        await bench.until(lambda: bench.seen.faults)
+        assert "/routed/v1/resources/Node/a2" in bench.seen.faults[0]
+        await bench.idle()
+        assert bench.dataplane.routes == {OURS, THEIRS}
+        bench.store.apply(THEM)
+        await bench.until(lambda: not bench.seen.faults)
+
+
+@in_loop
+async def test_a_speaker_that_fails_later_is_not_ready_until_it_is_back() -> None:
+    async with running(restarted()) as bench:
+        await settled(bench)
+        fault = SpeakerFailed(EnvironmentFault("ExaBGP was killed"))
+        bench.speaker.tell(SessionDown(Address(OTHER), Ending.LOCAL, "ended"), fault)
+        await bench.until(lambda: bench.seen.not_ready == "ExaBGP was killed")
+        await bench.idle()
+        assert bench.dataplane.routes == {OURS, THEIRS}, "the peer keeps forwarding: its paths stay"
+        bench.speaker.tell(SpeakerStarted())
+        await bench.until(lambda: bench.seen.not_ready is None)
+
+
+@in_loop
+async def test_a_kernel_that_does_not_answer_is_told_and_asked_again() -> None:
+    async with running(restarted()) as bench:
+        await settled(bench)
+        bench.dataplane.dead = True
+        bench.monitor.poke()
+        await bench.until(lambda: "does not answer by netlink" in (bench.seen.not_ready or ""))
+        reads = bench.dataplane.reads
+        bench.dataplane.dead = False
+        bench.pass_time(1)
+        await bench.until(lambda: bench.seen.not_ready is None)
+        assert bench.dataplane.reads == reads + 1
+
+
+@in_loop
+async def test_a_tunnel_without_a_free_address_is_told_and_routes_go_on() -> None:
+    bench = Bench()
+    bench.store.apply(pool(), node("a1", "10.1.1.11", "10.244.1.0/30"), THEM)
+    async with running(bench):
+        await bench.until(lambda: bench.serving)
+        for number in range(2):
+            await bench.allocator.assign(f"cni.{number}.eth0")
+        bench.store.apply(pool(EncapsulationMode.CROSS_SUBNET))
+        await bench.until(lambda: bench.seen.faults)
+        assert bench.seen.faults[0].startswith("tunl0 has no address: no free address on node a1")
+        bench.speaker.up()
+        bench.speaker.announce(THEIRS)
+        await bench.until(lambda: THEIRS in bench.dataplane.routes)
+
+
+@in_loop
+async def test_a_peer_whose_updates_cannot_be_understood_is_reset_once() -> None:
+    async with running(restarted()) as bench:
+        await settled(bench)
+        bench.speaker.tell(UpdateReceived(Address(OTHER), b"\xff"))
+        for _ in range(3):
+            bench.speaker.announce("10.244.9.0/26")
+        await bench.until(lambda: bench.speaker.resets)
+        await bench.idle()
+        assert bench.speaker.resets == [Address(OTHER)]
+
+
+# ---- the cluster changes
+
+
+@in_loop
+async def test_a_member_that_comes_and_goes_is_taken_in() -> None:
+    third = node("a3", THIRD, "10.244.3.0/26")
+    async with running(restarted()) as bench:
+        await settled(bench)
+        bench.store.apply(third)
+        await bench.until(lambda: bench.speaker.peers == {OTHER, THIRD})
+        bench.speaker.up(THIRD)
+        bench.speaker.announce("10.244.3.0/26", peer=THIRD)
+        await bench.until(lambda: "10.244.3.0/26" in bench.dataplane.routes)
+        bench.store.delete(third)
+        await bench.until(lambda: bench.dataplane.routes == {OURS, THEIRS})
+        assert bench.speaker.peers == {OTHER}
+
+
+@in_loop
+async def test_a_node_that_leaves_keeps_its_routes_and_waits_for_its_peers_when_it_is_back() -> None:
+    async with running(restarted()) as bench:
+        await settled(bench)
+        writes = len(bench.dataplane.applied)
+        bench.store.delete(US)
+        await bench.until(lambda: bench.speaker.peers == set())
+        bench.pass_time(100_000)
+        await bench.idle()
+        assert bench.seen.not_ready == "Node a1 is not in the store"
+        bench.store.apply(US)
+        await bench.until(lambda: bench.speaker.peers == {OTHER})
+        await bench.idle()
+        assert len(bench.dataplane.applied) == writes
+        await settled(bench)
+        assert all(len(desired.routes) == 2 for desired in bench.dataplane.applied[writes:])
+
+
+# ---- how often
+
+
+@in_loop
+async def test_a_burst_of_events_is_one_reconcile() -> None:
+    async with running(restarted()) as bench:
+        await settled(bench)
+        await bench.idle()
+        reads = bench.dataplane.reads
+        for number in range(3, 60):
+            bench.speaker.announce(f"10.244.{number}.0/26")
+        await bench.until(lambda: len(bench.dataplane.routes) == 59)
+        assert bench.dataplane.reads - reads <= 2
+
+
+@in_loop
+async def test_what_the_kernel_refuses_is_tried_again_ever_more_rarely_until_it_works() -> None:
+    async with running(restarted()) as bench:
+        await settled(bench)
+        await bench.idle()
+        bench.dataplane.failures = {"10.244.2.0/26": "Network is unreachable"}
+        bench.monitor.poke()
+        await bench.until(lambda: bench.seen.not_ready == "1 objects could not be written to the kernel")
+        for pause in (0.1, 0.2, 0.4, 0.8):
+            tries = len(bench.dataplane.applied)
+            bench.now += pause
+            await bench.until(lambda tries=tries: len(bench.dataplane.applied) == tries + 1)
+        bench.dataplane.failures = {}
+        bench.pass_time(2)
+        await bench.until(lambda: bench.seen.not_ready is None)
+
+
+@in_loop
+async def test_everything_is_compared_now_and_then_without_an_event() -> None:
+    async with running(restarted(resync_seconds=1)) as bench:
+        await settled(bench)
+        await bench.idle()
+        reads = bench.dataplane.reads
+        bench.now += 1000
+        await bench.until(lambda: bench.dataplane.reads == reads + 1)
+        await bench.idle()
