@@ -103,6 +103,7 @@ class Agent:
         self._starting = False
         self._serving = False  # from now on nothing but a bug ends the agent
         self._ready = False
+        self._spent = 0.0  # seconds of work since the last round began
 
     # ---- life
 
@@ -114,9 +115,9 @@ class Agent:
         async with AsyncExitStack() as stack:
             self._gate = Gate(self._config.bgp_sync_seconds, holds_routes=self._parts.dataplane.holds_routes())
             self._listen(stack)
-            loop = asyncio.get_running_loop()
-            loop.add_reader(self._parts.monitor.fileno(), self._kernel_changed)
-            stack.callback(loop.remove_reader, self._parts.monitor.fileno())
+            loop, monitor = asyncio.get_running_loop(), self._parts.monitor.fileno()
+            loop.add_reader(monitor, self._kernel_changed)
+            stack.callback(loop.remove_reader, monitor)
             stopping = asyncio.create_task(stop.wait(), name="stop")
             tasks = [
                 asyncio.create_task(self._follow_store(serve_plugin), name="store"),
@@ -206,7 +207,7 @@ class Agent:
 
     async def _begin(self, cluster: Cluster) -> None:
         """The first cluster with this node. Nothing is made, in the store or the kernel, before BGP can listen."""
-        self._check_address(cluster)
+        self._programmer.require_address(self._config.node, cluster.address(self._config.node))
         if await self._speak(cluster):
             await self._speaking.wait()  # if it fails instead, `_follow_speaker` ends the agent
         await self._adopt(cluster)
@@ -232,18 +233,6 @@ class Agent:
         self._rib.set_sessions(sessions, self._now())
         await self._parts.speaker.set(sessions, wanted_advertisements(cluster, config.node))
         return bool(sessions)
-
-    def _check_address(self, cluster: Cluster) -> None:
-        """A node whose address is not here cannot listen: say so, and what there is instead."""
-        stated = cluster.address(self._config.node)
-        interfaces = self._parts.dataplane.read().interfaces
-        if not any(stated.ip == address.ip for each in interfaces.values() for address in each.addresses):
-            present = ", ".join(f"{a} on {i.name}" for i in interfaces.values() for a in i.addresses if i.name != "lo")
-            raise EnvironmentFault(
-                f"Node {self._config.node}: spec.bgp.ipv4Address {stated} is on no interface of this machine "
-                f"(there is: {present or 'none'})",
-                hint="correct the Node (routed apply), set `node` to this machine's Node, or add the address",
-            )
 
     @property
     def _known(self) -> bool:
@@ -273,14 +262,21 @@ class Agent:
                 self._dirty.set()
 
     def _kernel_changed(self) -> None:
+        """Something happened in the kernel. If it matters, what follows is read with the reconcile that it asks for."""
+        if self._read_monitor():
+            asyncio.get_running_loop().remove_reader(self._parts.monitor.fileno())
+            self._dirty.set()
+
+    def _read_monitor(self) -> bool:
+        """Take in all events that wait; whether one of them matters."""
+        started = time.monotonic()
         try:
-            changes = self._parts.monitor.read()
+            return bool(self._parts.monitor.read())
         except OSError as error:
             _log.warning("netlink events could not be read (%s): comparing everything", error.strerror or error)
-            self._dirty.set()
-            return
-        if changes:
-            self._dirty.set()
+            return True
+        finally:
+            self._spent += time.monotonic() - started
 
     def endpoints_changed(self) -> None:
         """A pod came or went."""
@@ -289,23 +285,27 @@ class Agent:
     # ---- the one desired state
 
     async def _work(self) -> None:
-        rest = 0.0
+        loop, monitor = asyncio.get_running_loop(), self._parts.monitor.fileno()
         while True:
-            await self._wait(rest)
-            started, now = time.monotonic(), self._now()
+            await self._wait()
+            self._spent = 0.0
+            self._read_monitor()
+            now = self._now()
+            loop.add_reader(monitor, self._kernel_changed)  # what comes from here on asks for another reconcile
             self._rib.expire(now)
             if not self._gate.in_sync:
                 self._gate.watch(now, synced=self._rib.synced(now), peers=self._rib.status())
             if self._known:
                 async with self._kernel:
+                    started = time.monotonic()
                     self._programmer.reconcile(now, write=self._gate.may_write)
+                    self._spent += time.monotonic() - started
             self._tell_ready()
-            rest = time.monotonic() - started
 
-    async def _wait(self, rest: float) -> None:
-        """Until something changed or is due; and after a change for `rest` seconds more.
+    async def _wait(self) -> None:
+        """Until something changed or is due; and after a change as long again as the last round of work took.
 
-        With the last reconcile's duration as `rest`, a storm of changes costs half of a processor and no more.
+        So a storm of changes costs about half of a processor, and the loop has time for pods and probes.
         """
         times = [self._rib.next_deadline]
         if self._known:  # else nobody would meet these, and they would be due for ever
@@ -318,7 +318,7 @@ class Agent:
             return
         finally:
             self._dirty.clear()
-        await asyncio.sleep(min(max(COALESCE_SECONDS, rest), LONGEST_REST_SECONDS))
+        await asyncio.sleep(min(max(COALESCE_SECONDS, self._spent), LONGEST_REST_SECONDS))
         self._dirty.clear()
 
     def _view(self, kernel: Kernel) -> View:

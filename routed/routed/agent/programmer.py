@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from routed.agent.backoff import Backoff
 from routed.errors import EnvironmentFault
+from routed.model.address import HostAddress
 from routed_felix import calc
 from routed_felix.dataplane import Dataplane, Kernel
 from routed_felix.state import Desired, Report
@@ -44,10 +45,10 @@ class Programmer:
             self._calculate()
             if write:
                 self._apply()
-        except OSError as error:  # of the netlink socket: the kernel cannot even be asked
-            self.fault = EnvironmentFault(
-                f"the kernel does not answer by netlink: {error.strerror or error}", hint="it is asked again and again"
-            )
+        except EnvironmentFault as fault:
+            if str(fault) != str(self.fault):
+                _log.error("%s", fault)
+            self.fault = fault
             self._backoff.failed(now)
             return
         self.fault = None
@@ -59,19 +60,39 @@ class Programmer:
     def pod_mtu(self) -> int:
         """The MTU for a new pod's interface, in bytes. Raises EnvironmentFault when the kernel does not answer."""
         if self.view is None:
-            try:
-                self._calculate()
-            except OSError as error:
-                raise EnvironmentFault(f"the kernel does not answer by netlink: {error.strerror or error}") from error
+            self._calculate()
         assert self.view is not None
         return calc.pod_mtu(self.view)
 
+    def require_address(self, node: str, stated: HostAddress) -> None:
+        """Raise EnvironmentFault, with what there is instead, unless some interface has the address of `node`."""
+        interfaces = self._read().interfaces.values()
+        if not any(stated.ip == address.ip for each in interfaces for address in each.addresses):
+            present = ", ".join(
+                f"{a} on {each.name}" for each in interfaces for a in each.addresses if each.name != "lo"
+            )
+            raise EnvironmentFault(
+                f"Node {node}: spec.bgp.ipv4Address {stated} is on no interface of this machine "
+                f"(there is: {present or 'none'})",
+                hint="correct the Node (routed apply), set `node` to this machine's Node, or add the address",
+            )
+
+    def _read(self) -> Kernel:
+        try:
+            return self._dataplane.read()
+        except OSError as error:  # of the netlink socket: the kernel cannot even be asked
+            raise _unanswered(error) from error
+
     def _calculate(self) -> None:
-        self.view = self._view_of(self._dataplane.read())
+        self.view = self._view_of(self._read())
         self.desired = calc.desired(self.view)
 
     def _apply(self) -> None:
-        before, self.report = self.report, self._dataplane.apply(self.desired)
+        before = self.report
+        try:
+            self.report = self._dataplane.apply(self.desired)
+        except OSError as error:
+            raise _unanswered(error) from error
         for key, reason in self.report.failures.items():
             if before.failures.get(key) != reason:
                 _log.warning("%s: %s", key, reason)
@@ -80,3 +101,8 @@ class Programmer:
                 _log.warning("%s", conflict)
         if self.report.changed:
             _log.info("kernel: %d changed, %d routes", self.report.changed, self.report.programmed)
+
+
+def _unanswered(error: OSError) -> EnvironmentFault:
+    reason = error.strerror or str(error)
+    return EnvironmentFault(f"the kernel does not answer by netlink: {reason}", hint="it is asked again and again")

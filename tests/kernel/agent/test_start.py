@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from tests.kernel.agent.world import POOL, Namespace, Node, World, member, until
 
+from routed_cni.install import write_plugin
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -226,12 +228,12 @@ def test_add_while_the_agent_is_down_is_code_11_and_works_when_it_is_back(world:
     node = world.node(1)
     world.apply(POOL, member(1))
     sandbox = world.namespace("p")
-    plugin = node.plugin.read_text()
-    node.plugin.write_text(plugin.replace("CONNECT_SECONDS = 10.0", "CONNECT_SECONDS = 0.1"))
+    socket_path = node.directory / "run/cni.sock"
+    write_plugin(node.plugin.parent, socket_path, connect_seconds=0.1)
     status, answer = node.cni("ADD", sandbox.name, sandbox.path)
     assert (status, answer["code"]) == (1, 11)
-    assert f"not answering at {node.directory}/run/cni.sock" in answer["msg"]
-    node.plugin.write_text(plugin)
+    assert f"not answering at {socket_path}" in answer["msg"]
+    write_plugin(node.plugin.parent, socket_path, connect_seconds=10.0)
     node.start()
     assert node.cni("ADD", sandbox.name, sandbox.path)[0] == 0
 

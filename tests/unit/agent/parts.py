@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +204,9 @@ class FakeMonitor:
         os.eventfd_write(self._descriptor, 1)
 
     def read(self) -> Changes:
-        os.eventfd_read(self._descriptor)
-        return Changes(interfaces_changed=True)
+        with suppress(BlockingIOError):
+            return Changes(interfaces_changed=bool(os.eventfd_read(self._descriptor)))
+        return Changes()
 
     def close(self) -> None:
         os.close(self._descriptor)
