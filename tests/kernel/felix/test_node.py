@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
+import pytest
 from tests.kernel.felix.world import World
 from tests.unit.felix.words import cluster, learned, view
 
@@ -16,6 +17,7 @@ from routed_felix.state import Encapsulation, ProblemKind, Settings
 from routed_felix.tunnel import driver_available
 
 
+@pytest.mark.without_ipip
 def test_without_the_driver_direct_prefixes_work_and_the_problem_names_pool_and_module(world: World) -> None:
     world.ip("link", "add", "rtdpod", "type", "veth", "peer", "name", "pod")
     world.ip("link", "set", "rtdpod", "up")
@@ -72,6 +74,7 @@ def test_lost_carrier_takes_the_routes_away_and_its_return_brings_them_back(worl
         assert step(plane) == {"192.168.11.0/26", "192.168.12.0/26"}
 
 
+@pytest.mark.without_ipip
 def test_the_probe_for_the_driver_changes_nothing(world: World, tmp_path: Path) -> None:
     before = world.look("link")
     with world.listen() as listener, Netlink.open_in(world.path) as netlink:
@@ -90,6 +93,7 @@ def test_a_module_on_disk_counts_as_a_driver(world: World, tmp_path: Path) -> No
         assert driver_available(netlink, "tunl0", modules=tmp_path)
 
 
+@pytest.mark.without_ipip
 def test_a_module_that_is_named_alike_does_not_count(world: World, tmp_path: Path) -> None:
     import os
 
@@ -100,6 +104,7 @@ def test_a_module_that_is_named_alike_does_not_count(world: World, tmp_path: Pat
         assert not driver_available(netlink, "tunl0", modules=tmp_path)
 
 
+@pytest.mark.without_ipip
 def test_an_interface_of_another_kind_under_the_tunnels_name_is_no_tunnel(world: World) -> None:
     world.ip("link", "add", "tunl0", "type", "bridge")
     with Dataplane(Settings(), world.path) as plane:
@@ -120,6 +125,7 @@ def test_the_pod_mtu_follows_the_uplinks(world: World) -> None:
     )
 
 
+@pytest.mark.without_ipip
 def test_a_tunnel_that_cannot_be_made_does_not_cost_the_direct_routes(world: World) -> None:
     with Dataplane(Settings(), world.path) as plane:
         kernel = plane.read()

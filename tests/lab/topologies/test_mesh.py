@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.lab.topologies.restart import assert_restart_is_invisible
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -76,4 +77,9 @@ def test_a_node_without_a_tor_session_cannot_lose_one(lab: Lab):
 def test_after_a_router_was_restarted_all_is_as_before(lab: Lab):
     lab.do("restart", "tor-a")
 
+    assert lab.check()["wrong"] == 0
+
+
+def test_a_restarted_agent_changes_no_route_anywhere_and_loses_no_ping_through_the_tunnel(lab: Lab):
+    assert_restart_is_invisible(lab)
     assert lab.check()["wrong"] == 0

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.lab.topologies.restart import assert_restart_is_invisible
 
 if TYPE_CHECKING:
-    import subprocess
-
     from conftest import Lab
 
-NODES = ("node-a1", "node-a2", "node-b1", "node-b2")
-ROUTERS = ("tor-a", "spine", "tor-b")
 ALL_DIRECT = {"pairs": 56, "reachable": 56, "direct": 56, "encapsulated": 0, "wrong": 0}
 
 
@@ -45,73 +39,5 @@ def test_a_router_has_no_tor_session_to_lose(lab: Lab):
 
 
 def test_a_restarted_agent_changes_no_route_anywhere_and_loses_no_ping(lab: Lab):
-    pods = {pod["name"]: pod["address"] for node in lab.inspect()["nodes"].values() for pod in node.get("pods", ())}
-    with ExitStack() as stack:
-        monitors = {
-            name: stack.enter_context(lab.running(name, "ip", "-ts", "monitor", "route")) for name in (*NODES, *ROUTERS)
-        }
-        events = {name: Lines(monitor) for name, monitor in monitors.items()}
-        mark(lab, events, "192.0.2.1")
-        pings = {
-            f"{source} to {destination}": stack.enter_context(
-                lab.running(source, "ping", "-n", "-O", "-i", "0.01", pods[destination])
-            )
-            for source, destination in (
-                ("node-a1-pod1", "node-b1-pod1"),
-                ("node-b2-pod1", "node-a1-pod2"),
-                ("node-a2-pod1", "node-a1-pod1"),
-            )
-        }
-        answers = {name: Lines(ping) for name, ping in pings.items()}
-        for lines in answers.values():
-            lines.until("icmp_seq=100 ")
-
-        lab.do("restart", "node-a1")
-        time.sleep(5)  # what a peer would flush late: its End-of-RIB timer, a withdrawn path
-        mark(lab, events, "192.0.2.2")
-
-        for ping in pings.values():
-            ping.send_signal(2)
-        for name, lines in answers.items():
-            said = lines.rest()
-            counts = re.search(r"(\d+) packets transmitted, (\d+) received", said)
-            assert counts is not None, said
-            transmitted, received = int(counts[1]), int(counts[2])
-            assert "no answer yet" not in said, f"{name}: {said}"
-            # The last one may have been on its way when ping was told to end.
-            assert transmitted - received <= 1, f"{name}: {transmitted} sent, {received} answered"
-            assert received > 500, f"{name}: only {received} pings within the restart"
-    for name, lines in events.items():
-        strange = [line for line in lines.seen if "192.0.2." not in line]
-        assert strange == [], f"{name} saw its routes change"
-
+    assert_restart_is_invisible(lab)
     assert figures(lab.check()) == ALL_DIRECT
-
-
-class Lines:
-    """The lines that a program writes, read as the test needs them."""
-
-    def __init__(self, program: subprocess.Popen[str]) -> None:
-        assert program.stdout is not None
-        self._out: IO[str] = program.stdout
-        self.seen: list[str] = []
-
-    def until(self, word: str) -> None:
-        """Read until a line has `word` in it; the program's end is a failure."""
-        for line in self._out:
-            self.seen.append(line.rstrip())
-            if word in line:
-                return
-        raise AssertionError(f"ended without {word!r}: {self.seen}")
-
-    def rest(self) -> str:
-        """Read to the end and return all."""
-        self.seen += [line.rstrip() for line in self._out]
-        return "\n".join(self.seen)
-
-
-def mark(lab: Lab, events: dict[str, Lines], address: str) -> None:
-    """Change a route of no meaning on every machine and wait until each monitor has told of it: they do listen."""
-    for name, lines in events.items():
-        lab.do("exec", name, "sh", "-c", f"until ip route add blackhole {address}; do :; done")
-        lines.until(address)

@@ -1,0 +1,60 @@
+"""A whole lab on this machine's own kernel, for which no pool may need the tunnel; and nothing of it afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOPOLOGIES = Path(__file__).parents[3] / "topologies"
+NAME = f"host-{os.getpid()}"
+
+
+@pytest.fixture
+def topology(tmp_path: Path) -> Path:
+    """The fabric that carries the pods' routes, in a pool that never encapsulates."""
+    shutil.copytree(TOPOLOGIES / "two-racks-tor", tmp_path / "two-racks-tor")
+    resources = tmp_path / "two-racks-tor" / "resources.yaml"
+    resources.write_text(resources.read_text().replace("ipipMode: CrossSubnet", "ipipMode: Never"))
+    file = tmp_path / "host.clab.yml"
+    text = (TOPOLOGIES / "two-racks-tor.clab.yml").read_text()
+    file.write_text(text.replace("\nname: two-racks-tor\n", f"\nname: {NAME}\n"))
+    return file
+
+
+def lab(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "routed", "lab", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def remains() -> list[str]:
+    """What carries the lab's name: namespaces, directories, processes."""
+    processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    paths = [*Path("/run/netns").glob(f"*{NAME}*"), *Path("/run").glob(f"routed-*/{NAME}")]
+    return [line for line in processes if f"/{NAME}/" in line] + [str(path) for path in paths]
+
+
+def test_a_lab_on_the_host_kernel_reaches_all_pods_and_leaves_nothing(topology: Path) -> None:
+    done = lab("run", topology, "--kernel", "host", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result.pop("seconds") > 0
+    assert result == {
+        "topology": NAME, "pairs": 56, "reachable": 56, "direct": 56, "encapsulated": 0, "wrong": 0,
+    }  # fmt: skip
+    assert remains() == []
+
+
+def test_what_cannot_come_up_leaves_nothing(topology: Path) -> None:
+    resources = topology.parent / "two-racks-tor" / "resources.yaml"
+    resources.write_text(resources.read_text().replace("10.1.1.12/24", "10.1.1.99/24"))
+    done = lab("up", topology, "--kernel", "host")
+    assert done.returncode == 1
+    assert "10.1.1.99/24 is on no interface of this machine" in done.stderr
+    assert remains() == []
