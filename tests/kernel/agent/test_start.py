@@ -31,9 +31,9 @@ class Trace:
 
 def trace(world: World, node: Node) -> Trace:
     links = [link["ifname"] for link in node.namespace.look("link", "show")]
-    return Trace(
-        node.namespace.ip("route", "show", "table", "all"), links, node.namespace.ip("-o", "addr"), world.held()
-    )
+    # IPv4 only: link-local addresses come and settle by themselves, seconds after their links
+    routes, addresses = node.namespace.ip("-4", "route", "show", "table", "all"), node.namespace.ip("-4", "-o", "addr")
+    return Trace(routes, links, addresses, world.held())
 
 
 @contextlib.contextmanager
