@@ -15,6 +15,9 @@ Steps, in order; each keeps those of the remaining paths that are best by it:
     8  lowest peer address     g
 
 Every step looks at all remaining paths at once, so the order in which they arrived does not matter, MED included.
+
+Whether a next hop resolves is not asked here (section 9.1.2 would leave such a path out): interfaces change without a
+word from any peer. So all paths are ranked, and calc takes the first that leads somewhere.
 """
 
 from __future__ import annotations
@@ -26,14 +29,19 @@ from routed.model.path import Path
 Step = Callable[[Sequence[Path]], list[Path]]
 
 
-def best(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """The best of `paths`, best first; one today (no multipath yet), none if there are none."""
-    remaining: Sequence[Path] = paths
-    for step in STEPS:
-        if len(remaining) < 2:
-            break
-        remaining = step(remaining)
-    return tuple(remaining[:1])
+def ranked(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """All of `paths`, one per peer: the best, then the best of the others, and so on."""
+    found: list[Path] = []
+    others = list(paths)
+    while others:
+        remaining: Sequence[Path] = others
+        for step in STEPS:
+            if len(remaining) < 2:
+                break
+            remaining = step(remaining)
+        found.append(remaining[0])
+        others = [path for path in others if path is not remaining[0]]
+    return tuple(found)
 
 
 def _lowest(key: Callable[[Path], int]) -> Step:

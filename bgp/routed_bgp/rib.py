@@ -86,7 +86,7 @@ class _Peer:
 
 
 class Rib:
-    """See the module. Every method that can change the Loc-RIB returns the prefixes whose best paths changed."""
+    """See the module. Every method that can change the Loc-RIB returns the prefixes whose paths changed."""
 
     def __init__(self) -> None:
         self._policy: ImportPolicy | None = None
@@ -97,7 +97,7 @@ class Rib:
 
     @property
     def best(self) -> Mapping[Prefix, tuple[Path, ...]]:
-        """The Loc-RIB: for each reachable prefix its best paths, best first; a live, read-only view."""
+        """The Loc-RIB: for each reachable prefix all its paths, best first; a live, read-only view."""
         return MappingProxyType(self._best)
 
     @property
@@ -131,7 +131,7 @@ class Rib:
         touched: set[Prefix] = set()
         for address, peer in list(self._peers.items()):
             session = wanted.get(address)
-            if session is None or _identity(session) != _identity(peer.session):
+            if session is None or session.identity != peer.session.identity:
                 touched |= self._flush(peer, list(peer.received))
                 del self._peers[address]
                 self._faulty.discard(address)
@@ -305,7 +305,7 @@ class Rib:
         changed: set[Prefix] = set()
         for prefix in prefixes:
             paths = self._paths.get(prefix)
-            chosen = decision.best(list(paths.values())) if paths else ()
+            chosen = decision.ranked(list(paths.values())) if paths else ()
             if chosen == self._best.get(prefix, ()):
                 continue
             changed.add(prefix)
@@ -315,8 +315,3 @@ class Rib:
                 self._best.pop(prefix, None)
                 self._paths.pop(prefix, None)
         return frozenset(changed)
-
-
-def _identity(session: Session) -> tuple[object, ...]:
-    """What makes a session another one; timers and ports do not."""
-    return session.local, session.local_as, session.peer_as, session.router_id

@@ -40,6 +40,11 @@ class Session:
         """Whether the peer is in another AS."""
         return self.peer_as != self.local_as
 
+    @property
+    def identity(self) -> tuple[Address, Address, int, int, Address]:
+        """What makes it this session and not another one; timers and ports do not."""
+        return self.peer, self.local, self.local_as, self.peer_as, self.router_id
+
 
 @dataclass(frozen=True, slots=True)
 class Advertisement:
@@ -111,12 +116,15 @@ def own_blocks(cluster: Cluster, node: str) -> tuple[Prefix, ...]:
 
 
 def wanted_advertisements(cluster: Cluster, node: str) -> tuple[Advertisement, ...]:
-    """What `node` originates: its blocks inside a pool that is in use and exported, reached through its address."""
+    """What `node` originates: its blocks inside a pool that is exported, reached through its address.
+
+    A disabled pool gives no new addresses; the pods that have one of it are still to be reached, as in Calico.
+    """
     if node not in cluster.nodes:
         return ()
     next_hop = cluster.address(node).ip
     return tuple(
         Advertisement(block, next_hop)
         for block in sorted(own_blocks(cluster, node))
-        if (pool := cluster.pool(block)) and not pool.spec.disabled and not pool.spec.disable_bgp_export
+        if (pool := cluster.pool(block)) and not pool.spec.disable_bgp_export
     )

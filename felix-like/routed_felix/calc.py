@@ -179,6 +179,11 @@ class _Calculation:
             else:
                 reason = Reason(Why.FABRIC, f"learned from router {path.peer}, next hop adjacent")
             via = Hop(found.hop.device, hop)
+        elif not found.whole:
+            return Reason(
+                Why.UNRESOLVABLE,
+                f"next hop {hop} is behind a gateway on {found.hop.device} that no IPv4 route can name",
+            )
         else:
             reason = Reason(Why.NEVER, f"next hop {hop} {_behind(found)} and pool {pool.name} is Never")
             via = found.hop if found.hop.gateway is not None else Hop(found.hop.device, hop)
@@ -227,7 +232,10 @@ class _Calculation:
         return Reason(reason.why, f"{reason.text}; {cause}")
 
     def _outer_sources(self) -> None:
-        """Tunnel packets leave with the node address: a host route where the underlay would choose another source."""
+        """Tunnel packets leave with the node address: a host route where the underlay would choose another source.
+
+        None where a route of ours could not lead there: a wrong source is better than no member.
+        """
         if self.node_address is None or not self._address_present(self.node_address):
             return
         ends = {
@@ -237,7 +245,7 @@ class _Calculation:
         }
         for end in ends:
             found = self.resolver.resolve(end) if end is not None else None
-            if end is not None and found is not None and found.source != self.node_address:
+            if end is not None and found is not None and found.whole and found.source != self.node_address:
                 key = RouteKey(Prefix((end, 32)), self.view.settings.metric)
                 self.routes.setdefault(key, Route(hop=found.hop, source=self.node_address))
 

@@ -15,12 +15,14 @@ from routed_felix.state import Hop, UnderlayRoute
 class Resolution:
     """`hop` leads there (no gateway: it is on the link). `subnet` is set if it is inside an interface's own prefix.
 
-    `source` is the address the kernel would put on packets that way, None if it cannot be told from here.
+    `source` is the address the kernel would put on packets that way, None if it cannot be told from here. `whole`:
+    a route of ours by `hop` would lead there too.
     """
 
     hop: Hop
     subnet: Prefix | None
     source: Address | None
+    whole: bool = True
 
     @property
     def adjacent(self) -> bool:
@@ -75,7 +77,7 @@ class Resolver:
         for hop in route.hops:
             if hop.device in self._up:
                 source = route.source or self._source(hop.device, hop.gateway or address)
-                return Resolution(hop, None, source)
+                return Resolution(hop, None, source, route.whole)
         return None
 
     def _source(self, device: str, towards: Address) -> Address | None:

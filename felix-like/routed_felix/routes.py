@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from routed.model.address import Prefix
 from routed.netlink import constants as c
-from routed.netlink.constants import Flag, Msg
+from routed.netlink.constants import Flag, Msg, Rta
 from routed.netlink.message import Message
 from routed.netlink.objects import HopEntry, RouteEntry, protocol_of, route_filter
 from routed.netlink.socket import Netlink, NetlinkError
@@ -16,6 +16,7 @@ from routed.reconcile import Delta
 from routed_felix.state import Conflict, Hop, Route, RouteKey, RouteKind, UnderlayRoute
 
 _GONE = {errno.ESRCH, errno.ENODEV}
+_BEYOND_OURS = {Rta.VIA, Rta.ENCAP}
 _REJECTING = {c.RTN_BLACKHOLE, c.RTN_UNREACHABLE, c.RTN_PROHIBIT}
 
 
@@ -185,6 +186,7 @@ def underlay_routes(entries: Sequence[RouteEntry], name: Mapping[int, str]) -> t
             tos=entry.tos,
             source=entry.source,
             protocol=entry.protocol,
+            whole=_BEYOND_OURS.isdisjoint(entry.others),
         )
         for entry in entries
     )

@@ -104,7 +104,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class UnderlayRoute:
-    """A route of the main table that is not ours. No hops: it rejects (blackhole, unreachable, prohibit)."""
+    """A route of the main table that is not ours. No hops: it rejects (blackhole, unreachable, prohibit).
+
+    `whole` is False where its hops lack what a route of ours cannot say: an IPv6 gateway (RFC 8950), a label.
+    """
 
     prefix: Prefix
     hops: tuple[Hop, ...]
@@ -112,6 +115,7 @@ class UnderlayRoute:
     tos: int = 0
     source: Address | None = None
     protocol: int = 0
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class ExaBGP(Speaker):
     def __init__(self, run_dir: Path) -> None:
         self._directory = run_dir
         self._wanted: tuple[tuple[Session, ...], frozenset[Advertisement]] = ((), frozenset())
+        self._dropped: set[Address] = set()  # not wanted for a moment that the driver has not seen
         self._events: asyncio.Queue[Event | BaseException | None] = (
             asyncio.Queue()
         )  # without bound: a full one would cost sessions
@@ -94,6 +95,8 @@ class ExaBGP(Speaker):
 
     async def set(self, sessions: Sequence[Session], advertisements: Sequence[Advertisement]) -> None:
         """Want exactly these, from now on; the work is done in the background, failures come as events."""
+        same = {session.identity for session in sessions}
+        self._dropped |= {session.peer for session in self._wanted[0] if session.identity not in same}
         self._wanted = tuple(sessions), frozenset(advertisements)
         self._changed.set()
         if self._supervisor is None and not self._closed:
@@ -153,6 +156,7 @@ class ExaBGP(Speaker):
         Raises EnvironmentFault when it cannot run or died.
         """
         sessions = self._wanted[0]
+        self._dropped.clear()
         local, port = _listener(sessions)
         require_port(local, port)
         child = self._child = await self._spawn(sessions, local, port)
@@ -298,6 +302,10 @@ class ExaBGP(Speaker):
                 if not sessions or sessions[0].local != listener[0]:  # peers would keep paths through an old address
                     await self._withdraw(child, list(child.sessions))
                 return
+            # what such a peer has sent was forgotten above; if its session did not end by itself, it must end now
+            known = {session.identity for session in child.sessions.values()}
+            child.resets |= self._dropped & {session.peer for session in sessions if session.identity in known}
+            self._dropped.clear()
             await self._configure(child, {session.peer: session for session in sessions})
             await self._announce(child, {session.peer: advertisements for session in sessions})
             while child.unended:

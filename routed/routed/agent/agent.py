@@ -214,8 +214,7 @@ class Agent:
 
     async def _adopt(self, cluster: Cluster) -> None:
         """Work by this cluster from now on. Raises with nothing changed but, perhaps, an address assigned."""
-        blocks = own_blocks(cluster, self._config.node)
-        await self._parts.allocator.set_blocks(blocks)
+        await self._parts.allocator.set_blocks(cluster.assignable(self._config.node))
         tunnel_address = await self._tunnel.assign(cluster)
         self._set_fault(Subject.TUNNEL, self._tunnel.fault)
         # from here to the speaker nothing is awaited: a cluster without its sessions would count as in sync

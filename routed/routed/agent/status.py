@@ -11,7 +11,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from routed.model.address import Address
 from routed_bgp.rib import PeerStatus, State
-from routed_felix.state import Desired, Encapsulation, Report
+from routed_felix.state import Desired, Encapsulation, ProblemKind, Report
+
+_NO_TUNNEL = (ProblemKind.MISSING_DRIVER, ProblemKind.TUNNEL_DEVICE_TAKEN)
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def status(seen: Observation) -> Mapping[str, Any]:
         },
         "tunnel": {
             "device": seen.tunnel_device,
+            "needed": bool(seen.desired.links) or any(each.kind in _NO_TUNNEL for each in seen.desired.problems),
             "available": seen.tunnel_available,
             "address": str(seen.tunnel_address) if seen.tunnel_address else None,
         },

@@ -114,9 +114,9 @@ class Allocator:
         if holding is not None:
             return holding
         if not self._own:
-            raise EnvironmentFault(
+            raise BlockFullError(
                 f"node {self._node} has no addresses to give",
-                hint=f"apply the Node {self._node} with spec.podCIDRs",
+                hint=f"apply the Node {self._node} with spec.podCIDRs in an IPPool that is not disabled",
             )
         if address is not None:
             named = self._find(lambda block: block.cidr in self._own and address in block.cidr)

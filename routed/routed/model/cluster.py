@@ -65,6 +65,11 @@ class Cluster:
                 return self.blocks[block]
         return None
 
+    def assignable(self, node: str) -> tuple[Prefix, ...]:
+        """The blocks of `node` from which addresses are given: those of a disabled pool only keep what was given."""
+        blocks = self.nodes[node].spec.pod_cidrs if node in self.nodes else ()
+        return tuple(block for block in blocks if not ((pool := self.pool(block)) and pool.spec.disabled))
+
     def pool(self, prefix: Prefix) -> IPPool | None:
         """The pool that contains `prefix`, if any; pools do not overlap."""
         for pool in self.pools.values():

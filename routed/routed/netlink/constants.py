@@ -90,6 +90,7 @@ class Rta(IntEnum):
     CACHEINFO = 12
     TABLE = 15
     VIA = 18
+    ENCAP = 22
     NH_ID = 30
 
 

@@ -119,7 +119,8 @@ class RouteEntry:
     """RTM_NEWROUTE of IPv4.
 
     `kind` is RTN_*, `scope` RT_SCOPE_*. A blackhole has no hop; neither has a route by nexthop object when
-    net.ipv4.nexthop_compat_mode is 0. `others` are the attribute types it carries beyond what is represented here.
+    net.ipv4.nexthop_compat_mode is 0. `others` are the attribute types that it, or a hop of it, carries beyond what is
+    represented here, e.g. a gateway of another family (RTA_VIA).
     """
 
     destination: IPv4Network
@@ -161,8 +162,10 @@ class RouteEntry:
         _, length, _, tos, table, protocol, scope, kind, flags = RTMSG.unpack_from(body)
         found = attrs(body, RTMSG.size)
         hops: tuple[HopEntry, ...] = ()
+        others = found.keys() - _RTNL_KNOWN
         if Rta.MULTIPATH in found:
-            hops = _unpack_hops(found[Rta.MULTIPATH])
+            hops, strange = _unpack_hops(found[Rta.MULTIPATH])
+            others |= strange
         elif Rta.OIF in found:
             gateway = IPv4Address(found[Rta.GATEWAY]) if Rta.GATEWAY in found else None
             hops = (HopEntry(as_u32(found[Rta.OIF]), gateway, bool(flags & c.RTNH_F_ONLINK)),)
@@ -176,7 +179,7 @@ class RouteEntry:
             protocol=protocol,
             scope=scope,
             kind=kind,
-            others=tuple(sorted(found.keys() - _RTNL_KNOWN)),
+            others=tuple(sorted(others)),
         )
 
 
@@ -196,8 +199,10 @@ def _pack_hop(hop: HopEntry) -> bytes:
     return _RTNH.pack(_RTNH.size + len(inner), flags, hop.weight - 1, hop.index) + inner
 
 
-def _unpack_hops(payload: bytes) -> tuple[HopEntry, ...]:
+def _unpack_hops(payload: bytes) -> tuple[tuple[HopEntry, ...], set[int]]:
+    """The hops, and the types of attributes that they do not represent."""
     hops: list[HopEntry] = []
+    others: set[int] = set()
     offset = 0
     while offset + _RTNH.size <= len(payload):
         length, flags, weight, index = _RTNH.unpack_from(payload, offset)
@@ -206,5 +211,6 @@ def _unpack_hops(payload: bytes) -> tuple[HopEntry, ...]:
         found = attrs(payload[offset : offset + length], _RTNH.size)
         gateway = IPv4Address(found[Rta.GATEWAY]) if Rta.GATEWAY in found else None
         hops.append(HopEntry(index, gateway, bool(flags & c.RTNH_F_ONLINK), weight + 1))
+        others |= found.keys() - {Rta.GATEWAY}
         offset += (length + 3) & ~3
-    return tuple(hops)
+    return tuple(hops), others

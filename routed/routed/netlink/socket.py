@@ -21,6 +21,7 @@ _CLONE_NEWNET = 0x40000000
 _ERRNO = struct.Struct("=i")
 _BATCH_BUFFER = 8 << 20  # each failed message of a batch costs 832 bytes of receive buffer
 _CHUNK = 500  # messages per send: the send buffer is finite, and so is the room for their failures
+_SMALL_CHUNK = 32  # where the buffers have the default size, 208 KiB, and an answer may take 4 of them
 _TIMEOUT = 5.0
 
 
@@ -60,10 +61,12 @@ class Netlink:
 
     def __init__(self, groups: int = 0, *, receive_buffer: int = _BATCH_BUFFER) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._chunk_size = _CHUNK
         for option, size in ((c.SO_SNDBUFFORCE, _BATCH_BUFFER), (c.SO_RCVBUFFORCE, receive_buffer)):
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, option, size)
-            except PermissionError:  # in a user namespace: the default size serves small batches
+            except PermissionError:  # no CAP_NET_ADMIN in the machine's own user namespace
+                self._chunk_size = _SMALL_CHUNK
                 break
         self._socket.setsockopt(c.SOL_NETLINK, c.NETLINK_CAP_ACK, 1)
         self._socket.setsockopt(c.SOL_NETLINK, c.NETLINK_GET_STRICT_CHK, 1)
@@ -106,8 +109,8 @@ class Netlink:
         the kernel works in order and a failure answers in any case.
         """
         failures: dict[int, int] = {}
-        for start in range(0, len(messages), _CHUNK):
-            chunk = self._chunk(messages[start : start + _CHUNK])
+        for start in range(0, len(messages), self._chunk_size):
+            chunk = self._chunk(messages[start : start + self._chunk_size])
             failures.update({start + index: number for index, number in chunk.items()})
         return failures
 

@@ -159,9 +159,20 @@ class Node:
     def want(self, *resources: dict[str, Any], node: str = "node", **options: int) -> None:
         self.order(node=node, resources=[{"apiVersion": "projectcalico.org/v3", **r} for r in resources], **options)
 
+    def want_in_turn(self, *wants: tuple[dict[str, Any], ...]) -> None:
+        """One want after the other, all of them read before the speaker has its turn."""
+        orders = [
+            {"node": "node", "resources": [{"apiVersion": "projectcalico.org/v3", **r} for r in resources]}
+            for resources in wants
+        ]
+        self._send(*orders)
+
     def order(self, **order: Any) -> None:
+        self._send(order)
+
+    def _send(self, *orders: dict[str, Any]) -> None:
         assert self.running.process.stdin
-        self.running.process.stdin.write(json.dumps(order).encode() + b"\n")
+        self.running.process.stdin.write(b"".join(json.dumps(order).encode() + b"\n" for order in orders))
         self.running.process.stdin.flush()
 
     def until(self, condition: Callable[[dict[str, Any]], Any], seconds: float = 20.0) -> Any:

@@ -116,6 +116,15 @@ def test_an_interface_of_another_kind_under_the_tunnels_name_is_no_tunnel(world:
     assert "UP" not in world.link("tunl0")["flags"]
 
 
+def test_a_gateway_of_another_family_is_seen_as_one_that_our_routes_cannot_name(world: World) -> None:
+    world.ip("-4", "route", "replace", "default", "via", "inet6", "fe80::1", "dev", "eth1")
+    world.ip("-4", "route", "add", "10.9.0.0/16", "nexthop", "via", "inet6", "fe80::1", "dev", "eth1")
+    world.ip("-4", "route", "add", "10.8.0.0/16", "via", "10.1.1.1")
+    with Dataplane(Settings(), world.path) as plane:
+        whole = {str(each.prefix): each.whole for each in plane.read().underlay}
+    assert (whole["0.0.0.0/0"], whole["10.9.0.0/16"], whole["10.8.0.0/16"]) == (False, False, True)
+
+
 def test_the_pod_mtu_follows_the_uplinks(world: World) -> None:
     world.ip("link", "set", "eth1", "mtu", "1400")
     with Dataplane(Settings(), world.path) as plane:

@@ -21,6 +21,8 @@ from routed.model.codec import encode_json, resource_key
 from routed.model.interface import Interface
 from routed.model.resources import (
     AnyResource,
+    BGPPeer,
+    BGPPeerSpec,
     EncapsulationMode,
     IPPool,
     IPPoolSpec,
@@ -37,7 +39,7 @@ from routed_felix.dataplane import Kernel
 from routed_felix.monitor import Changes
 from routed_felix.state import Desired, Report, Settings
 
-ME, OTHER, THIRD = "10.1.1.11", "10.1.1.12", "10.1.1.13"
+ME, OTHER, THIRD, TOR = "10.1.1.11", "10.1.1.12", "10.1.1.13", "10.9.9.1"
 
 
 def node(name: str, address: str, *blocks: str) -> Node:
@@ -46,8 +48,14 @@ def node(name: str, address: str, *blocks: str) -> Node:
     )
 
 
-def pool(mode: EncapsulationMode = EncapsulationMode.NEVER, cidr: str = "10.244.0.0/16") -> IPPool:
-    return IPPool(metadata=Metadata("pods"), spec=IPPoolSpec(Prefix(cidr), mode))
+def pool(
+    mode: EncapsulationMode = EncapsulationMode.NEVER, cidr: str = "10.244.0.0/16", *, disabled: bool = False
+) -> IPPool:
+    return IPPool(metadata=Metadata("pods"), spec=IPPoolSpec(Prefix(cidr), mode, disabled=disabled))
+
+
+def router(address: str = TOR, asn: int = 65101) -> BGPPeer:
+    return BGPPeer(metadata=Metadata("tor"), spec=BGPPeerSpec(Address(address), asn))
 
 
 US, THEM = node("a1", ME, "10.244.1.0/26"), node("a2", OTHER, "10.244.2.0/26")
@@ -154,8 +162,8 @@ class FakeSpeaker:
         graceful = GracefulRestart(False, 60, (((1, 1), True),))
         self.tell(SessionUp(Address(peer), Open(64512, 90, Address(peer), True, graceful)))
 
-    def announce(self, *prefixes: str, peer: str = OTHER) -> None:
-        attributes = wire.ORIGIN + wire.as_path() + wire.next_hop(peer) + wire.attribute(0x40, 5, bytes(4))
+    def announce(self, *prefixes: str, peer: str = OTHER, path: tuple[int, ...] = ()) -> None:
+        attributes = wire.ORIGIN + wire.as_path(*path) + wire.next_hop(peer) + wire.attribute(0x40, 5, bytes(4))
         self.tell(UpdateReceived(Address(peer), wire.body(*prefixes, attributes=attributes)))
 
     def end_of_rib(self, peer: str = OTHER) -> None:
@@ -163,9 +171,10 @@ class FakeSpeaker:
 
 
 class FakeDataplane:
-    """A kernel with the node's address on eth1; keeps what was applied."""
+    """A kernel with the node's address on eth1, and a link to a router on eth2; keeps what was applied."""
 
     def __init__(self) -> None:
+        self.eth2_up = True
         self.applied: list[Desired] = []
         self.failures: dict[Any, str] = {}
         self.held = False
@@ -180,7 +189,8 @@ class FakeDataplane:
         if self.dead:
             raise NetlinkError(110, "timed out")
         eth1 = Interface("eth1", 2, 1500, True, addresses=(HostAddress(f"{ME}/24"),))
-        return Kernel({"eth1": eth1}, (), tunnel=True)
+        eth2 = Interface("eth2", 3, 1500, self.eth2_up, addresses=(HostAddress("10.9.9.11/24"),))
+        return Kernel({"eth1": eth1, "eth2": eth2}, (), tunnel=True)
 
     def apply(self, desired: Desired) -> Report:
         self.applied.append(desired)
@@ -189,6 +199,10 @@ class FakeDataplane:
     @property
     def routes(self) -> set[str]:
         return {str(key.prefix) for key in self.applied[-1].routes} if self.applied else set()
+
+    def gateway(self, prefix: str) -> str:
+        routes = self.applied[-1].routes.items() if self.applied else ()
+        return next((str(r.hop.gateway) for key, r in routes if str(key.prefix) == prefix and r.hop), "none")
 
 
 class FakeMonitor:

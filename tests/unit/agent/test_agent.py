@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from tests.unit.agent.parts import OTHER, THEM, THIRD, US, Bench, node, pool, running
+from tests.unit.agent.parts import OTHER, THEM, THIRD, TOR, US, Bench, node, pool, router, running
 
 from routed.errors import EnvironmentFault
 from routed.ipam.allocator import key
@@ -269,6 +269,23 @@ async def test_a_tunnel_without_a_free_address_is_told_and_routes_go_on() -> Non
 
 
 @in_loop
+async def test_a_disabled_pool_gives_no_new_address_and_keeps_what_was_given() -> None:
+    async with running(restarted()) as bench:
+        await settled(bench)
+        given = await bench.allocator.assign("cni.old.eth0")
+        bench.store.apply(pool(disabled=True))
+        await bench.until(lambda: len(bench.speaker.wanted) > 2)
+        assert [str(each.prefix) for each in bench.speaker.wanted[-1][1]] == [OURS], "its pods are still to be reached"
+        assert bench.dataplane.routes == {OURS, THEIRS}
+        assert await bench.allocator.assign("cni.old.eth0") == given
+        with pytest.raises(EnvironmentFault, match="no addresses to give"):
+            await bench.allocator.assign("cni.new.eth0")
+        bench.store.apply(pool(EncapsulationMode.CROSS_SUBNET, disabled=True))
+        await bench.until(lambda: bench.seen.faults)
+        assert bench.seen.faults[0].startswith("tunl0 has no address: node a1 has no addresses to give")
+
+
+@in_loop
 async def test_a_peer_whose_updates_cannot_be_understood_is_reset_once() -> None:
     async with running(restarted()) as bench:
         await settled(bench)
@@ -314,6 +331,24 @@ async def test_a_node_that_leaves_keeps_its_routes_and_waits_for_its_peers_when_
         assert len(bench.dataplane.applied) == writes
         await settled(bench)
         assert all(len(desired.routes) == 2 for desired in bench.dataplane.applied[writes:])
+
+
+@in_loop
+async def test_rfc4271_9_1_2_a_link_that_goes_down_leaves_the_next_best_path_and_not_a_hole() -> None:
+    bench = Bench()
+    bench.store.apply(pool(), US, THEM, router())
+    async with running(bench):
+        await bench.until(lambda: bench.speaker.peers == {OTHER, TOR})
+        for peer, path in ((OTHER, ()), (TOR, (65101,))):
+            bench.speaker.up(peer)
+            bench.speaker.announce(THEIRS, peer=peer, path=path)
+        await bench.until(lambda: bench.dataplane.gateway(THEIRS) == TOR)
+        bench.dataplane.eth2_up = False
+        bench.monitor.poke()  # the session with the router does not know yet, until its hold time ends
+        await bench.until(lambda: bench.dataplane.gateway(THEIRS) == OTHER)
+        bench.dataplane.eth2_up = True
+        bench.monitor.poke()
+        await bench.until(lambda: bench.dataplane.gateway(THEIRS) == TOR)
 
 
 # ---- how often

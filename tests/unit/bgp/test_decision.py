@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from routed.model.address import Address, Prefix
 from routed.model.path import Origin, Path
-from routed_bgp.decision import best
+from routed_bgp.decision import ranked
 
 # in every respect the worst that the next step could choose
 BASE = Path(
@@ -51,30 +51,38 @@ STEPS = [
 def test_step(worse: dict[str, object], later: int) -> None:
     loser = replace(BASE, **worse)  # type: ignore[arg-type]
     winner = replace(BASE, **dict(WORSE_LATER[later:]))  # type: ignore[arg-type]
-    assert best([loser, winner]) == (winner,)
-    assert best([winner, loser]) == (winner,)
+    assert ranked([loser, winner]) == (winner, loser)
+    assert ranked([winner, loser]) == (winner, loser)
 
 
 def test_step_4_med_c_counts_only_within_one_neighbouring_as() -> None:
     other = replace(BASE, as_path=(65102,), med=50, peer_router_id=Address("10.0.0.0"))
-    assert best([BASE, other]) == (other,)
+    assert ranked([BASE, other]) == (other, BASE)
 
 
 def test_step_4_med_c_none_counts_as_zero() -> None:
     high = replace(BASE, med=1, peer_router_id=Address("10.0.0.0"))
-    assert best([high, BASE]) == (BASE,)
+    assert ranked([high, BASE]) == (BASE, high)
     zero = replace(BASE, med=0, peer_router_id=Address("10.0.0.0"))
-    assert best([zero, BASE]) == (zero,)
+    assert ranked([zero, BASE]) == (zero, BASE)
 
 
 def test_a_stale_path_of_the_fabric_loses_to_the_mesh() -> None:
     mesh = replace(BASE, local_pref=90, ebgp=False, peer=Address("10.2.2.11"))
-    assert best([replace(BASE, stale=True), mesh]) == (mesh,)
-    assert best([BASE, mesh]) == (BASE,)
+    stale = replace(BASE, stale=True)
+    assert ranked([stale, mesh]) == (mesh, stale)
+    assert ranked([BASE, mesh]) == (BASE, mesh)
+
+
+def test_step_4_med_c_may_rank_last_what_would_win_without_its_rival() -> None:
+    low = replace(BASE, med=1, peer_router_id=Address("10.0.0.9"), peer=Address(1))
+    high = replace(BASE, med=2, peer_router_id=Address("10.0.0.1"), peer=Address(2))
+    other = replace(BASE, as_path=(65102,), med=9, peer_router_id=Address("10.0.0.5"), peer=Address(3))
+    assert ranked([high, low, other]) == (other, low, high)
 
 
 def test_nothing_is_best_of_nothing() -> None:
-    assert best([]) == ()
+    assert ranked([]) == ()
 
 
 @st.composite
@@ -97,7 +105,7 @@ def paths(draw: st.DrawFn) -> Path:
 @settings(deadline=None)  # shared cores: wall time says nothing
 @given(st.lists(paths(), min_size=1, max_size=8, unique_by=lambda path: path.peer), st.randoms())
 def test_the_choice_does_not_depend_on_the_order_of_arrival(found: list[Path], random: Random) -> None:
-    chosen = best(found)
+    chosen = ranked(found)
     random.shuffle(found)
-    assert best(found) == chosen
-    assert len(chosen) == 1
+    assert ranked(found) == chosen
+    assert sorted(chosen, key=lambda path: path.peer) == sorted(found, key=lambda path: path.peer)

@@ -90,8 +90,11 @@ def test_a_node_advertises_its_own_blocks_through_itself() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "of", [pool(disabled=True), pool(unexported=True), pool("10.9.0.0/16")], ids=["disabled", "unexported", "elsewhere"]
-)
+def test_a_disabled_pools_blocks_are_advertised_for_the_pods_that_have_an_address_of_it() -> None:
+    (found,) = wanted_advertisements(cluster(node("a1", "10.244.1.0/26"), pool(disabled=True)), "a1")
+    assert found.prefix == Prefix("10.244.1.0/26")
+
+
+@pytest.mark.parametrize("of", [pool(unexported=True), pool("10.9.0.0/16")], ids=["unexported", "elsewhere"])
 def test_a_block_outside_an_exported_pool_is_not_advertised(of: object) -> None:
     assert wanted_advertisements(cluster(node("a1", "10.244.1.0/26"), of), "a1") == ()  # type: ignore[arg-type]

@@ -272,5 +272,24 @@ def test_one_uplink_with_the_node_address_needs_no_host_routes_to_members() -> N
     assert route(desired(view(best=learned({B1: "10.2.2.21"}))), "10.2.2.21/32") is None
 
 
+BY_IPV6 = UnderlayRoute(IPv4Network("0.0.0.0/0"), (Hop("eth2"),), whole=False)  # via inet6 fe80::1
+UNNUMBERED = {"eth1": ETH1, "eth2": Interface("eth2", 3, 1500, True)}
+
+
+def test_rfc8950_a_member_behind_an_ipv6_gateway_gets_no_host_route_that_would_miss_the_gateway() -> None:
+    result = desired(view(best=learned({B1: "10.2.2.21"}), interfaces=UNNUMBERED, underlay=(BY_IPV6,)))
+    assert decision(result, B1).encapsulation is Encapsulation.TUNNEL
+    assert route(result, "10.2.2.21/32") is None
+
+
+def test_rfc8950_never_behind_an_ipv6_gateway_is_unreachable_and_told() -> None:
+    result = desired(
+        view(cluster=cluster("Never"), best=learned({B1: "10.2.2.21"}), interfaces=UNNUMBERED, underlay=(BY_IPV6,))
+    )
+    assert route(result, B1) is None
+    assert decision(result, B1).because.why is Why.UNRESOLVABLE
+    assert [problem.kind for problem in result.problems] == [ProblemKind.UNRESOLVABLE]
+
+
 def _reject(prefix: str) -> UnderlayRoute:
     return UnderlayRoute(IPv4Network(prefix), ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
@@ -58,6 +59,10 @@ def test_an_address_survives_the_wire(
 def test_what_a_route_has_beyond_our_terms_is_named() -> None:
     body = RouteEntry(IPv4Network("10.0.0.0/8")).pack() + nest(Rta.METRICS, u32(2, 1400)) + u32(Rta.NH_ID, 7)
     assert RouteEntry.unpack(body).others == (Rta.METRICS, Rta.NH_ID)
+    hop = struct.pack("=HBBi", 12, 0, 0, 3) + attr(Rta.VIA, b"")
+    assert RouteEntry.unpack(RouteEntry(IPv4Network("10.0.0.0/8")).pack() + attr(Rta.MULTIPATH, hop)).others == (
+        Rta.VIA,
+    )
 
 
 def test_a_link_is_read_with_kind_alias_and_carrier() -> None:
