@@ -121,12 +121,6 @@ def unwire(name: str) -> bool:
             raise _refused(f"delete {name}", error) from error
 
 
-def exists(name: str) -> bool:
-    """Whether the host interface `name` is there."""
-    with Netlink() as host:
-        return _link(host, name) is not None
-
-
 @contextmanager
 def _sandbox(path: str) -> Generator[int]:
     """An open descriptor of the pod's network namespace."""

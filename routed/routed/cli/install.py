@@ -57,12 +57,15 @@ def install(layout: Layout) -> int:
     undo: list[Callable[[], object]] = []
     bin_dir, conf_dir = layout.at(layout.bin_dir), layout.at(layout.conf_dir)
     try:
-        undo.append(_restore(bin_dir / PLUGIN))
+        # what refuses has written nothing: only what was done is taken back, and a stranger's file is not touched
+        restore = _restore(bin_dir / PLUGIN)
         written = [write_plugin(bin_dir, config.run_dir / "cni.sock")]
+        undo.append(restore)
         for path, text in texts.items():
             target = layout.at(path)
-            undo.append(_restore(target))
+            restore = _restore(target)
             _write(target, _stamped(text).encode(), 0o644)
+            undo.append(restore)
             written.append(target)
         written.append(write_conflist(conf_dir))
     except BaseException as error:
@@ -132,7 +135,7 @@ TimeoutStartSec=infinity
 ExecStart="{quoted}" -m routed agent --config {DEFAULT_PATH}
 # SIGTERM goes to the agent alone: it closes BGP so that peers keep our routes, and leaves the kernel's in place.
 KillMode=mixed
-TimeoutStopSec=20
+TimeoutStopSec=30
 Restart=on-failure
 RestartSec=1
 RuntimeDirectory=routed

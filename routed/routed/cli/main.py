@@ -27,7 +27,7 @@ _COMMANDS = {  # name -> module, what it does
     "delete": ("routed.cli.delete", "delete resources, all of them or none"),
     "node": ("routed.cli.node", "look after this node: status, cleanup, install, uninstall"),
     "agent": ("routed.cli.agent", "run this node's agent in the foreground"),
-    "lab": ("routed_lab.cli", "run a topology on this machine: up, check, exec, inspect, down, run"),
+    "lab": ("routed_lab.cli", "run a topology on this machine: up, check, exec, inspect, restart, down, run"),
 }
 
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _forget_stdout()
         return 141
     except OSError as error:
-        output.complain(str(error), None)
+        output.complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), None)
         return 1
     except Exception as error:  # the terminal gets a sentence, whatever happened
         if os.environ.get("ROUTED_TRACEBACK"):

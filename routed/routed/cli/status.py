@@ -39,9 +39,10 @@ class Routes(msgspec.Struct):
 
 
 class Tunnel(msgspec.Struct):
-    """The IPIP device. `available`: the kernel has the driver."""
+    """The IPIP device. `needed`: a pool may encapsulate. `available`: the kernel has the driver."""
 
     device: str = "tunl0"
+    needed: bool = True
     available: bool = True
     address: str | None = None
 
@@ -86,7 +87,7 @@ def render(status: Status) -> str:
     ]
     if status.reason:
         parts[0] += f"\nnot ready because {status.reason}"
-    if status.tunnel:
+    if status.tunnel and status.tunnel.needed:
         parts[0] += f"\n{_tunnel(status.tunnel)}"
     if status.sessions:
         rows = [_session(session) for session in status.sessions]

@@ -78,6 +78,7 @@ add_core_schema(_Loader)
 def documents(text: str) -> Iterator[Document]:
     """The documents of `text`, empty ones left out. Raises SyntaxFault."""
     try:
+        check_depth(text)
         for root in yaml.compose_all(text, Loader=_Loader):
             document = _Builder().document(root)
             if document.value is not None:
@@ -89,6 +90,19 @@ def documents(text: str) -> Iterator[Document]:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise SyntaxFault(line, f"not YAML: character {error.character!r} is not allowed") from error
+
+
+def check_depth(text: str) -> None:
+    """Raise SyntaxFault for what is nested too deeply to be composed: libyaml's binding recurses, and would crash."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _DEEPEST:
+            mark = event.start_mark
+            raise SyntaxFault(mark.line + 1 if mark else 1, f"nested more than {_DEEPEST} deep")
 
 
 class _Builder:
@@ -124,6 +138,8 @@ class _Builder:
             line = key_node.start_mark.line + 1
             key = _scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if not isinstance(key, str):
+                if not isinstance(key_node, yaml.ScalarNode):
+                    raise SyntaxFault(line, "this key is a list or fields; expected text")
                 raise SyntaxFault(line, f"the key {key_node.value!r} is not text; quote it")
             if key in values:
                 first = self._lines[*path, key]

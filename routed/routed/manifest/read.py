@@ -101,7 +101,9 @@ def _texts(paths: Sequence[str]) -> Iterator[Text]:
             if file.is_dir():
                 files = sorted(entry for entry in file.iterdir() if entry.suffix in _SUFFIXES and entry.is_file())
                 if not files:
-                    raise OperatorError(f"{path}: this directory holds no manifest", hint=f"expected {_SUFFIXES}")
+                    raise OperatorError(
+                        f"{path}: this directory holds no manifest", hint=f"expected files *{', *'.join(_SUFFIXES)}"
+                    )
             for each in files:
                 yield Text(str(each), each.read_text(encoding="utf-8"))
         except OSError as error:
@@ -140,7 +142,8 @@ def _read_object(
         problem(("kind",), refusal)
         return
     if value.get("apiVersion") != API_VERSION:
-        problem(("apiVersion",), f"expected {API_VERSION}, found {value.get('apiVersion')!r}")
+        found = f"found {value['apiVersion']!r}" if "apiVersion" in value else "it is missing"
+        problem(("apiVersion",), f"expected {API_VERSION}, {found}")
         return
     schema = KINDS[str(kind)]
     try:

@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 from routed.model.address import Address, Prefix
 from routed.model.resources import AnyResource, BGPConfiguration, BGPPeer, IPPool, Node
 
+_NOBODYS = tuple(IPv4Network(text) for text in ("0.0.0.0/8", "224.0.0.0/3"))
 _UNUSABLE = tuple(IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
 
 
@@ -146,6 +147,14 @@ def _peers(peers: Iterable[BGPPeer], nodes: Iterable[Node]) -> Iterator[Problem]
                 "spec.node",
                 f"there is no Node {spec.node} (nodes: {', '.join(sorted(names)) or 'none'})",
                 "name a node that is there, or leave the field out for every node",
+            )
+        if any(spec.peer_ip in nobodys for nobodys in _NOBODYS):
+            yield Problem(
+                "BGPPeer",
+                peer.name,
+                "spec.peerIP",
+                f"{spec.peer_ip} is no address of a machine",
+                "give the address at which the router speaks BGP",
             )
         if spec.peer_ip in by_address:
             yield Problem(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 _SUN_PATH_MAX = 107  # bytes, sockaddr_un.sun_path less its final NUL (unix(7))
@@ -35,11 +36,15 @@ class Bell:
         return Listener(bound, self._directory / name)
 
     def ring(self) -> None:
-        """Wake every listener, and remove the sockets that dead processes left."""
-        try:
-            names = os.listdir(self._directory)  # noqa: PTH208  a name is all that is needed, on every commit
-        except FileNotFoundError:
-            return
+        """Wake every listener, and remove the sockets that dead processes left.
+
+        Raises nothing: what it tells of is committed, and a watcher that is not woken looks by itself.
+        """
+        with suppress(OSError):
+            self._ring()
+
+    def _ring(self) -> None:
+        names = os.listdir(self._directory)  # noqa: PTH208  a name is all that is needed, on every commit
         if self._sender is None:
             self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         with _Address(self._directory) as address:

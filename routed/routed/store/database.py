@@ -252,13 +252,13 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def _make_file(path: Path) -> None:
-    """Make an empty file at `path`, readable by its owner only: resources will carry session passwords.
+    """Make an empty file at `path`, readable by its owner only, as is its directory where that is missing.
 
-    It is linked into place after it was closed, since closing a file drops every POSIX lock that this process has on
-    it, SQLite's own included, should another thread have opened it already.
+    Resources will carry session passwords. It is linked into place after it was closed, since closing a file drops
+    every POSIX lock that this process has on it, SQLite's own included, should another thread have opened it already.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError as error:
         raise NotADirectoryError(errno.ENOTDIR, f"{path.parent} is not a directory") from error
     temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")

@@ -94,7 +94,9 @@ async def delete(store: Store, names: Sequence[Name], *, ignore_not_found: bool 
         missing = [(kind, name) for kind, name in names if resource_key(kind, name) not in stored]
         if missing and not ignore_not_found:
             listed = ", ".join(f"{kind} {name}" for kind, name in missing)
-            raise NotFoundError(f"store: there is no {listed}", hint="nothing was deleted; --ignore-not-found accepts")
+            raise NotFoundError(
+                f"store: there is no {listed}", hint="nothing was deleted; --ignore-not-found passes over it"
+            )
         gone = set(missing)
         return _Plan(
             [Change(*name, "not found" if name in gone else "deleted") for name in names],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -19,7 +20,7 @@ def open_store(url: str, *, create: bool = True) -> Store:
     parts = urlsplit(url)
     if parts.scheme != "sqlite":
         raise OperatorError(f"store: {url!r}: unknown kind {parts.scheme!r}", hint=_EXPECTED)
-    path = Path(unquote(parts.path))
+    path = Path(re.sub("^/+", "/", unquote(parts.path)))  # others write four slashes; `//` would be a host to SQLite
     if parts.netloc or parts.query or parts.fragment or not path.is_absolute() or parts.path.endswith("/"):
         raise OperatorError(f"store: {url!r} names no file by its absolute path", hint=_EXPECTED)
     from routed.store.sqlite import SqliteStore  # only what is used is loaded

@@ -104,6 +104,19 @@ def test_a_strangers_file_in_the_plugins_place_leaves_nothing_half_made(run, roo
     assert contents(root) == {name: b"theirs"}
 
 
+@pytest.mark.parametrize("target", ["there", "nowhere"])
+def test_a_strangers_symlink_in_the_plugins_place_stays_one(run, root, target):
+    bin_dir = root / "opt/cni/bin"
+    bin_dir.mkdir(parents=True)
+    (bin_dir / "there").write_text("#!/bin/sh\n")
+    (bin_dir / "routed-cni").symlink_to(target)
+    result = run("node", "install", "--root", root)
+    assert result.status == 1
+    assert "opt/cni/bin/routed-cni is there and not routed's" in result.err
+    assert str((bin_dir / "routed-cni").readlink()) == target
+    assert files(root) == {"opt/cni/bin/there", "opt/cni/bin/routed-cni"}
+
+
 def test_a_failed_second_install_leaves_the_first_as_it_was(run, root, monkeypatch):
     run("node", "install", "--root", root)
     before = contents(root)

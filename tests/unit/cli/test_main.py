@@ -98,7 +98,7 @@ def test_an_interrupt_is_status_130_without_a_word(run, monkeypatch):
 
 def test_an_error_of_the_system_is_one_line(run, monkeypatch):
     failing(monkeypatch, PermissionError(13, "Permission denied", "/etc/shadow"))
-    assert run("get", "node").err == "error: [Errno 13] Permission denied: '/etc/shadow'\n"
+    assert run("get", "node").err == "error: /etc/shadow: Permission denied\n"
 
 
 def test_a_defect_is_a_sentence_and_its_traceback_only_on_request(run, monkeypatch):

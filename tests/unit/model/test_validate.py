@@ -82,6 +82,8 @@ def test_an_empty_cluster_has_no_problem():
         ),
         ([A1], "Node a1: spec.podCIDRs[0]", "lies in no pool (none yet)"),
         ([POOL, A1, peer("tor", "10.1.1.1", "a7")], "BGPPeer tor: spec.node", "there is no Node a7 (nodes: a1)"),
+        ([POOL, A1, peer("tor", "0.0.0.0")], "BGPPeer tor: spec.peerIP", "0.0.0.0 is no address of a machine"),
+        ([POOL, A1, peer("tor", "224.0.0.5")], "BGPPeer tor: spec.peerIP", "224.0.0.5 is no address of a machine"),
         ([POOL, A1, peer("tor", "10.1.1.11")], "BGPPeer tor: spec.peerIP", "is Node a1's own address"),
         (
             [POOL, A1, peer("one", "10.1.1.1", "a1"), peer("two", "10.1.1.1", "a1")],

@@ -43,6 +43,7 @@ def test_the_file_and_its_directory_are_made_readable_by_their_owner_only(tmp_pa
     path = tmp_path / "deep" / "store.db"
     put(path, "/a")
     assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
     assert [entry.name for entry in path.parent.iterdir()] == ["store.db"]
 
 
@@ -229,6 +230,12 @@ def test_a_dead_watchers_socket_is_removed_by_the_next_writer_and_a_living_ones_
         assert list(bells.iterdir()) == []
 
     asyncio.run(main())
+
+
+def test_a_bell_that_cannot_be_rung_does_not_make_a_commit_a_failure(tmp_path):
+    (tmp_path / "store.db-bells").write_text("a file where the directory of bells should be")
+    put(tmp_path / "store.db", "/a", b"1")
+    assert get(tmp_path / "store.db", "/a")
 
 
 def test_a_watcher_that_never_listens_does_not_hold_up_writers(tmp_path):

@@ -21,6 +21,16 @@ def test_a_sqlite_url_opens_the_file_at_its_absolute_path(tmp_path):
     assert (tmp_path / "with space.db").exists()
 
 
+def test_a_fourth_slash_names_the_same_file(tmp_path):
+    async def main() -> None:
+        store = open_store(f"sqlite:///{tmp_path}/s.db")  # the path begins with one itself
+        await store.txn([], [Put("/a", b"")])
+        await store.close()
+
+    asyncio.run(main())
+    assert (tmp_path / "s.db").exists()
+
+
 @pytest.mark.parametrize("url", ["etcd://host:2379", "/var/lib/store.db", "", "postgres:x"])
 def test_an_unknown_scheme_is_refused_with_what_is_supported(url):
     with pytest.raises(OperatorError, match="sqlite:///ABSOLUTE/PATH"):
