@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from routed.errors import OperatorError, RoutedError
+from routed.errors import ConflictError, OperatorError, RoutedError
 
 if TYPE_CHECKING:
     from routed_lab.client import Client
@@ -99,7 +99,12 @@ def run(args: argparse.Namespace) -> int:
     from routed_lab.topology import load
 
     file = args.file.absolute()
-    topology = load(file)
+    try:
+        topology = load(file)
+    except OperatorError:
+        if args.lab_command != "down" or (lab := _up_from(file)) is None:
+            raise
+        return _down(lab, file)  # a lab that is up does not depend on what its file says by now
     try:
         match args.lab_command:
             case "up":
@@ -113,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
             case "restart":
                 return _restart(topology, args)
             case "down":
-                return _down(topology)
+                return _down(topology.name, file)
             case _:
                 return _run(topology, args)
     except KeyboardInterrupt:
@@ -148,22 +153,22 @@ def _raise(client: Client, topology: Topology, kernel: str) -> None:
         client.wait_end()
         raise
     except KeyboardInterrupt:
-        _lower(client, topology)
+        _lower(client, topology.name)
         raise
     progress.done(f'lab "{topology.name}" is up, kernel {kernel}')
 
 
-def _lower(client: Client, topology: Topology) -> None:
+def _lower(client: Client, lab: str) -> None:
     from routed_lab import report, wire
 
     progress = report.Progress()
-    progress(f'taking lab "{topology.name}" down')
+    progress(f'taking lab "{lab}" down')
     try:
         client.call(wire.Down(id=client.new_id()), progress)
     finally:
         progress.done()
     client.wait_end()
-    progress.done(f'lab "{topology.name}" is down')
+    progress.done(f'lab "{lab}" is down')
 
 
 def _up(topology: Topology, args: argparse.Namespace) -> int:
@@ -181,7 +186,7 @@ def _run(topology: Topology, args: argparse.Namespace) -> int:
         try:
             checked = _ask_check(client, args)
         finally:
-            _lower(client, topology)
+            _lower(client, topology.name)
     return _show(checked, args)
 
 
@@ -313,21 +318,29 @@ def _restart(topology: Topology, args: argparse.Namespace) -> int:
     return 0
 
 
-def _down(topology: Topology) -> int:
+def _up_from(file: Path) -> str | None:
+    from routed_lab import client
+
+    return client.up_from(str(file))
+
+
+def _down(lab: str, file: Path) -> int:
     import os
 
     from routed_lab import client, launch
 
     try:
-        connection, _ = _connect(topology)
+        connection, _ = client.connect(lab, str(file))
+    except ConflictError:
+        raise
     except OperatorError:
-        client.forget(topology.name)
+        client.forget(lab)
         if os.geteuid() == 0:  # a lab on the host kernel whose keeper was killed has left its namespaces
-            launch.sweep(str(topology.path), launch.RUNNER)
-        print(f'lab "{topology.name}" is not up', file=sys.stderr)
+            launch.sweep(str(file), launch.RUNNER)
+        print(f'lab "{lab}" is not up', file=sys.stderr)
         return 0
     with connection:
-        _lower(connection, topology)
+        _lower(connection, lab)
     return 0
 
 

@@ -16,7 +16,7 @@ from typing import Final, Self
 
 import msgspec
 
-from routed.errors import EnvironmentFault, OperatorError
+from routed.errors import ConflictError, EnvironmentFault, OperatorError
 from routed_lab import place, wire
 
 TICK: Final = 1.0
@@ -147,12 +147,19 @@ class Client:
 def connect(lab: str, file: str) -> tuple[Client, place.Card]:
     """Return a connection to the lab called `lab`, and what its keeper says about itself.
 
-    OperatorError when it is not up, which says how to bring it up from `file`.
+    OperatorError when it is not up, which says how to bring it up from `file`; ConflictError when another file's lab
+    has the name, whose answers would be taken for those about `file`.
     """
     directory = place.of(lab)
     connection = place.connect(directory)
     card = place.read_card(directory)
     if connection is not None and card is not None:
+        if _differ(card.file, file):
+            connection.close()
+            raise ConflictError(
+                f'lab "{lab}" is up from another file, {card.file}',
+                hint=f"name that file, or give the topology in {file} another name",
+            )
         return Client(connection), card
     if connection is not None:
         connection.close()
@@ -162,6 +169,20 @@ def connect(lab: str, file: str) -> tuple[Client, place.Card]:
             f'lab "{lab}" is not up any more: {card.ended}', hint=f"its log is {directory / place.LOG}; {hint}"
         )
     raise OperatorError(f'lab "{lab}" is not up', hint=hint)
+
+
+def up_from(file: str) -> str | None:
+    """Return the name of this user's lab that was brought up from `file`, whatever the file says by now."""
+    cards = (place.read_card(directory) for directory in place.base().iterdir())
+    return next((card.lab for card in cards if card is not None and card.file == file), None)
+
+
+def _differ(kept: str, file: str) -> bool:
+    """Whether these are two files; one that was moved away meanwhile does not count as another."""
+    try:
+        return kept != file and not Path(kept).samefile(file)
+    except FileNotFoundError:
+        return False
 
 
 def forget(lab: str) -> None:

@@ -52,8 +52,9 @@ def passed(checked: wire.Checked) -> bool:
 
 
 def table(checked: wire.Checked) -> str:
-    """Return the table of a check and its summary."""
-    lines = _aligned([_HEAD, *(_cells(row) for row in checked.rows)])
+    """Return the table of a check and its summary; what is not as expected comes first."""
+    rows = sorted(checked.rows, key=lambda row: row.rtt_ms is not None and row.encapsulation == row.expected)
+    lines = _aligned([_HEAD, *(_cells(row) for row in rows)])
     found = checked.summary
     verdict = "as the topology implies" if passed(checked) else "NOT as the topology implies"
     lines += [
@@ -70,7 +71,7 @@ def _cells(row: wire.Row) -> tuple[str, str, str, str]:
     encapsulation = row.encapsulation
     if row.encapsulation != row.expected:
         encapsulation += f" (expected {row.expected})"
-    rtt = "-" if row.rtt_ms is None else f"{row.rtt_ms:.2f} ms"
+    rtt = "no reply" if row.rtt_ms is None else f"{row.rtt_ms:.2f} ms"
     return f"{row.source} -> {row.destination}", row.path, encapsulation, rtt
 
 

@@ -170,6 +170,7 @@ def test_the_topologies_that_ship_are_read(name: str):
         pytest.param("one:eth1", "one:" + "e" * 16, "at most 15 characters", id="interface too long"),
         pytest.param("ip address", "ip 'address", "is no command line: No closing quotation", id="quotes"),
         pytest.param("name: small", "name: [small", "small.clab.yml:2: not YAML", id="no YAML"),
+        pytest.param("name: small", "name: " + "[" * 200_000, "small.clab.yml:1: not YAML: nested", id="too deep"),
         pytest.param("    one:", "    one: 1\n    two:", "node one is the text", id="no mapping"),
     ],
 )

@@ -77,6 +77,25 @@ def test_a_socket_without_a_keeper_is_no_lab(taken: Path) -> None:
     assert caught.value.hint == "bring it up with: routed lab up /t.clab.yml"
 
 
+def test_a_lab_of_another_file_is_not_taken_for_this_ones(taken: Path, tmp_path: Path) -> None:
+    kept, other = tmp_path / "kept.clab.yml", tmp_path / "other.clab.yml"
+    for file in (kept, other):
+        file.touch()
+    place.write_card(taken, place.Card("two-racks", str(kept), "uml", pid=1, since=0))
+    with place.listen(taken):
+        with pytest.raises(ConflictError, match=f'lab "two-racks" is up from another file, {kept}'):
+            client.connect("two-racks", str(other))
+        client.connect("two-racks", str(kept))[0].close()
+        kept.unlink()  # moved: nobody could name it any more
+        client.connect("two-racks", str(other))[0].close()
+
+
+def test_a_lab_is_found_by_the_file_it_was_brought_up_from(taken: Path) -> None:
+    place.write_card(taken, place.Card("two-racks", "/t.clab.yml", "uml", pid=1, since=0))
+    assert client.up_from("/t.clab.yml") == "two-racks"
+    assert client.up_from("/other.clab.yml") is None
+
+
 def test_a_lab_that_died_tells_why_and_where_its_log_is() -> None:
     directory = place.of("died")
     lock = place.take(directory)

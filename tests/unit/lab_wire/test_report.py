@@ -24,12 +24,12 @@ def test_a_check_passes_only_if_all_are_reachable_and_none_wrong() -> None:
     assert not report.passed(checked(wrong=1))
 
 
-def test_the_tables_columns_are_aligned() -> None:
+def test_the_tables_columns_are_aligned_and_what_is_wrong_comes_first() -> None:
     assert report.table(checked()).splitlines()[:4] == [
-        "PAIR                 PATH            ENCAPSULATION                    RTT",
-        "a1-pod1 -> a2-pod1   a1 a2           none                         0.51 ms",
-        "a1-pod1 -> b1-pod10  a1 tor-a spine  none (expected ipip)         1.25 ms",
-        "b1-pod10 -> a1-pod1                  unreachable (expected ipip)        -",
+        "PAIR                 PATH            ENCAPSULATION                     RTT",
+        "a1-pod1 -> b1-pod10  a1 tor-a spine  none (expected ipip)          1.25 ms",
+        "b1-pod10 -> a1-pod1                  unreachable (expected ipip)  no reply",
+        "a1-pod1 -> a2-pod1   a1 a2           none                          0.51 ms",
     ]
 
 

@@ -207,7 +207,7 @@ async def _main() -> None:
     runner = Runner(write, drain, ended.set)
     for number in _CANCELLING:
         loop.add_signal_handler(number, ended.set)
-    reading = asyncio.create_task(_read(reader, runner))
+    reading = asyncio.create_task(read(reader, runner))
     stopping = asyncio.create_task(ended.wait())
     await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
     reading.cancel()
@@ -217,7 +217,7 @@ async def _main() -> None:
     writer.close()
 
 
-async def _read(reader: asyncio.StreamReader, runner: Runner) -> None:
+async def read(reader: asyncio.StreamReader, runner: Runner) -> None:
     """Accept requests until the end of input."""
     while line := await reader.readline():
         try:
@@ -226,6 +226,9 @@ async def _read(reader: asyncio.StreamReader, runner: Runner) -> None:
             print(error, file=sys.stderr)  # there is no id to answer to
             continue
         runner.accept(request)
+        # The request's task takes its first step before the next request: lines often come together, and input or a
+        # signal for a program that is not there yet would be lost.
+        await asyncio.sleep(0)
 
 
 if __name__ == "__main__":

@@ -171,8 +171,11 @@ class Agent:
 
 
 def environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-    """What a container's programs see: the runner's environment and the node's `env`."""
-    return dict(os.environ) | dict(extra or {})
+    """What a container's programs see: the runner's environment and the node's `env`; `routed` is in PATH as here."""
+    ours = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", os.defpath)
+    searched = path if ours in path.split(":") else f"{ours}:{path}"
+    return dict(os.environ) | {"PATH": searched} | dict(extra or {})
 
 
 def fitting(path: Path) -> Path:

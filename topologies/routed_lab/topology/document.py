@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from routed.errors import OperatorError
+from routed.manifest.document import SyntaxFault, check_depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,10 @@ def parse(text: str, file: Path) -> Value:
     """The one document in `text`; OperatorError says where it is no YAML, or when it is empty."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's where PyYAML was built with it: ten times faster
     try:
+        check_depth(text)
         node = yaml.compose(text, Loader=loader)
+    except SyntaxFault as fault:
+        raise OperatorError(f"{file}:{fault.line}: not YAML: {fault.message}") from fault
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{file}:{mark.line + 1}" if mark else str(file)
