@@ -81,7 +81,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     execute = command("exec", "run a program in a node or pod")
     execute.add_argument("node", metavar="NODE", help="a node of the topology, or a pod as inspect calls it")
     execute.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD", help="the program and its arguments")
-    command("inspect", "tell the nodes, pods and sessions of the lab").add_argument(
+    command("inspect", "tell the nodes, the pods and the sessions of the routers").add_argument(
         "--json", action="store_true", help="print one JSON object and nothing else"
     )
     command("restart", "restart the daemon of a node, its kernel state untouched").add_argument("node", metavar="NODE")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from routed.errors import OperatorError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from routed.config import AgentConfig
     from routed.store import Store
 
@@ -47,6 +49,18 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--config", metavar="FILE", type=Path, help="take the store from this file (default: /etc/routed/agent.toml)"
     )
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """`-f`, any number of times."""
+    parser.add_argument("-f", dest="files", metavar="FILE", action="append", default=[], help="file, directory or -")
+
+
+def in_files(files: Sequence[str]) -> list[tuple[str, str]]:
+    """Kind and name of each resource in `files`. Raises OperatorError for what cannot be read."""
+    from routed.manifest import read_files
+
+    return [(manifest.resource.kind, manifest.resource.name) for manifest in read_files(files)]
 
 
 def config(args: argparse.Namespace) -> AgentConfig:

@@ -23,7 +23,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("kind", metavar="KIND", nargs="?", help=arguments.KINDS_HELP)
     parser.add_argument("names", metavar="NAME", nargs="*")
-    parser.add_argument("-f", dest="files", metavar="FILE", action="append", default=[], help="file, directory or -")
+    arguments.add_files(parser)
     parser.add_argument("--ignore-not-found", action="store_true", help="what is not there is no error")
     arguments.add_store(parser)
 
@@ -40,9 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _names(args: argparse.Namespace) -> list[Name]:
     if args.files and not args.kind:
-        from routed.manifest import read_files
-
-        return [(manifest.resource.kind, manifest.resource.name) for manifest in read_files(args.files)]
+        return arguments.in_files(args.files)
     if args.kind and args.names and not args.files:
         kind = arguments.kind(args.kind)
         return [(kind, name) for name in dict.fromkeys(args.names)]

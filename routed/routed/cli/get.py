@@ -26,8 +26,9 @@ _HEADERS = {
 def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
     parser = subparsers.add_parser("get", help="print resources", description="Print resources of the store.")
-    parser.add_argument("kind", metavar="KIND", help=f"{arguments.KINDS_HELP}, or all")
+    parser.add_argument("kind", metavar="KIND", nargs="?", help=f"{arguments.KINDS_HELP}, or all")
     parser.add_argument("names", metavar="NAME", nargs="*", help="only these")
+    arguments.add_files(parser)
     parser.add_argument("-o", dest="format", choices=("table", "yaml", "json"), default="table", help="default: table")
     arguments.add_store(parser)
 
@@ -36,17 +37,20 @@ def run(args: argparse.Namespace) -> int:
     """Print."""
     import asyncio
 
-    kind = None if args.kind.lower() == "all" else arguments.kind(args.kind)
+    if bool(args.kind) == bool(args.files):
+        raise OperatorError("get: expected either KIND or -f FILE", hint="e.g. routed get nodes")
+    kind = None if args.files or args.kind.lower() == "all" else arguments.kind(args.kind)
     if kind is None and args.names:
         raise OperatorError("get all: expected no NAME", hint="name a kind, e.g. routed get node a1")
+    named = arguments.in_files(args.files) if args.files else [(kind, name) for name in args.names]
     every = asyncio.run(_read(arguments.store(args, create=False)))
-    chosen = _choose(every, kind, args.names)
+    chosen = _named(every, named) if named else [each for each in every if kind in (None, each.kind)]
     if args.format == "table":
         print(_tables(chosen) or "no resources", end="\n")
         return 0
     from routed.manifest import write
 
-    if len(args.names) == 1:
+    if len(named) == 1:
         print((write.to_yaml if args.format == "yaml" else write.to_json)(chosen[0]), end="")
     else:
         listed = write.list_to_yaml if args.format == "yaml" else write.list_to_json
@@ -63,14 +67,13 @@ async def _read(store: Store) -> tuple[AnyResource, ...]:
         await store.close()
 
 
-def _choose(every: Sequence[AnyResource], kind: str | None, names: Sequence[str]) -> list[AnyResource]:
-    of_kind = {resource.name: resource for resource in every if resource.kind == kind}
-    if missing := [name for name in names if name not in of_kind]:
-        there = ", ".join(of_kind) or "none"
-        raise OperatorError(f"store: there is no {kind} {', '.join(missing)}", hint=f"there is: {there}")
-    if names:
-        return [of_kind[name] for name in names]
-    return list(of_kind.values()) if kind else list(every)
+def _named(every: Sequence[AnyResource], named: Sequence[tuple[str | None, str]]) -> list[AnyResource]:
+    there = {(resource.kind, resource.name): resource for resource in every}
+    if missing := [f"{kind} {name}" for kind, name in named if (kind, name) not in there]:
+        kinds = {kind for kind, _ in named}
+        names = ", ".join(resource.name for resource in every if resource.kind in kinds)
+        raise OperatorError(f"store: there is no {', '.join(missing)}", hint=f"there is: {names or 'none'}")
+    return [there[kind, name] for kind, name in named if kind]
 
 
 def _tables(resources: Sequence[AnyResource]) -> str:

@@ -47,7 +47,7 @@ def test_every_verb_of_node_has_help(run, verb):
     assert run("node", verb, "--help").out.startswith(f"usage: routed node {verb}")
 
 
-@pytest.mark.parametrize("arguments", [[], ["zebra"], ["apply"], ["get"], ["node"], ["get", "node", "-o", "xml"]])
+@pytest.mark.parametrize("arguments", [[], ["zebra"], ["apply"], ["node"], ["get", "node", "-o", "xml"]])
 def test_bad_usage_is_status_2(run, arguments):
     result = run(*arguments)
     assert (result.status, result.out) == (2, "")

@@ -116,6 +116,29 @@ def test_get_of_an_unknown_object_says_what_there_is(run, files):
     assert result.err == "error: store: there is no Node a9\nhint: there is: a1\n"
 
 
+def test_get_of_files_prints_what_the_store_holds_of_them(run, files, monkeypatch):
+    run("apply", "-f", files)
+    (files / "node.yml").write_text(NODE.replace("64601", "64602"))
+    one = json.loads(run("get", "-f", files / "node.yml", "-o", "json").out)
+    assert one["spec"]["bgp"]["asNumber"] == 64601
+    both = json.loads(run("get", "-f", files / "pool.yml", "-f", files / "peer.yml", "-o", "json").out)
+    assert [item["kind"] for item in both["items"]] == ["IPPool", "BGPPeer"]
+
+
+def test_get_of_a_file_with_an_unknown_object_names_it(run, files):
+    run("apply", "-f", files / "pool.yml")
+    result = run("get", "-f", files)
+    assert (result.status, result.out) == (1, "")
+    assert "there is no Node a1, BGPPeer tor" in result.err
+
+
+@pytest.mark.parametrize("arguments", [["get"], ["get", "nodes", "-f", "x.yml"]])
+def test_get_takes_a_kind_or_files(run, arguments):
+    result = run(*arguments)
+    assert result.status == 1
+    assert "expected either KIND or -f FILE" in result.err
+
+
 def test_get_without_a_store_makes_none(run, tmp_path):
     result = run("get", "nodes")
     assert result.status == 1
