@@ -12,13 +12,13 @@ import re
 import struct
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from routed.errors import ConflictError, OperatorError
+from routed.files import write_whole
 from routed_cni import shim
 from routed_cni.protocol import check_socket_path, encode_version, is_identifier
 
@@ -67,7 +67,7 @@ def write_plugin(
         content = _program(socket_path, connect_seconds)
     path = directory / PLUGIN
     _refuse_foreign(path, ours=_is_our_plugin(path))
-    _write(path, content, mode=0o755)
+    write_whole(path, content, mode=0o755)
     return path
 
 
@@ -150,7 +150,7 @@ def write_conflist(directory: Path, name: str = "routed") -> Path:
         "disableGC": True,
         "plugins": [{"type": PLUGIN}],
     }
-    _write(path, msgspec.json.format(msgspec.json.encode(configuration), indent=2) + b"\n", mode=0o644)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(configuration), indent=2) + b"\n", mode=0o644)
     return path
 
 
@@ -191,19 +191,3 @@ def _is_our_conflist(path: Path) -> bool:
 def _refuse_foreign(path: Path, *, ours: bool) -> None:
     if not ours and (path.exists() or path.is_symlink()):
         raise ConflictError(f"{path} is there and not routed's", hint="move it away, then try again")
-
-
-def _write(path: Path, content: bytes, *, mode: int) -> None:
-    """Write beside the target and rename: a runtime that looks meanwhile sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), mode)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -7,7 +7,6 @@ changed is known for it: install refuses to write over it, uninstall leaves it. 
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from routed.config import DEFAULT_PATH, load, template
 from routed.errors import ConflictError, EnvironmentFault, RoutedError
+from routed.files import write_whole
 
 UNIT = Path("/etc/systemd/system/routed.service")
 PROTOCOLS = Path("/etc/iproute2/rt_protos.d/routed.conf")
@@ -64,7 +64,7 @@ def install(layout: Layout) -> int:
         for path, text in texts.items():
             target = layout.at(path)
             restore = _restore(target)
-            _write(target, _stamped(text).encode(), 0o644)
+            write_whole(target, _stamped(text).encode(), 0o644)
             undo.append(restore)
             written.append(target)
         written.append(write_conflist(conf_dir))
@@ -170,23 +170,7 @@ def _restore(path: Path) -> Callable[[], object]:
     if not path.exists():
         return lambda: path.unlink(missing_ok=True)
     content, mode = path.read_bytes(), path.stat().st_mode & 0o777
-    return lambda: _write(path, content, mode)
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Write beside the target and rename, so that a crash leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    return lambda: write_whole(path, content, mode)
 
 
 def _denied(error: OSError) -> EnvironmentFault:
