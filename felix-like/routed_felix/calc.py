@@ -1,53 +1,45 @@
-"""The decision: from what is known to the kernel state that should be. A pure function, design section 5.
+"""Calc: from what is known to the kernel state that should be. Pure, and incremental where scale needs it.
 
-For a prefix in a pool, with the best path whose next hop N resolves:
+    cluster, interfaces, underlay --> Decider (one verdict per place and ranked next hops)
+    Loc-RIB, by prefix --------------> one look-up each --------> learned routes      the large part
+    endpoints, own blocks -----------> own_part ----------------> own routes, links   the small part
+    ends of tunnels in use ----------> outer_source ------------> host routes to members
 
-    pool         N directly connected     N elsewhere
-    CrossSubnet  direct via N             tunnel to the member that owns the block
-    Always       tunnel to the owner      tunnel to the owner
-    Never        direct via N             direct via the gateway through which N resolves
+Of a prefix in several of them the node's own comes first, then the learned, then the host route to a member.
 
-A tunnel ends at a member's node address and nowhere else. The node's own prefixes are a blackhole under one host route
-per endpoint, and no path leads them elsewhere.
+When paths change, only their prefixes are looked at. When interfaces, the underlay or addresses change, verdicts are
+made anew, and prefixes follow those that came out different. When pools or blocks change, every prefix is looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from heapq import nsmallest
+from typing import TypeVar
 
-from routed.model.address import Address, HostAddress, Prefix
-from routed.model.path import Path
-from routed.model.resources import EncapsulationMode, IPPool
-from routed_felix.fabric import (
-    fabric_interfaces,
-    may_encapsulate,
-    node_address,
-    pod_mtu,
-    resolver,
-    underlay_mtu,
-)
-from routed_felix.prefixes import PrefixMap
-from routed_felix.resolve import Resolution
+from routed.model.address import Address, Prefix
+from routed.model.nlri import Nlri, from_prefix, position, to_prefix, widened
+from routed_felix.decide import Decider, Trouble, Verdict
+from routed_felix.own import Own, own_part
 from routed_felix.state import (
-    TUNNEL_KIND,
     TUNNEL_MODULE,
-    TUNNEL_OVERHEAD,
+    Change,
     Desired,
     Encapsulation,
     Forwarding,
-    Hop,
-    Link,
+    NodeState,
     Problem,
     ProblemKind,
     Reason,
     Route,
     RouteKey,
-    RouteKind,
-    Why,
 )
 from routed_felix.view import View
 
-__all__ = ["View", "desired", "pod_mtu"]
+__all__ = ["Calculator", "View", "desired", "pod_mtu"]
+
+K = TypeVar("K")
 
 _SHOWN = 3  # prefixes named in one problem; the rest are counted
 
@@ -55,278 +47,328 @@ _SHOWN = 3  # prefixes named in one problem; the rest are counted
 def desired(view: View) -> Desired:
     """The kernel state that `view` asks for, with the decision and reason for every prefix of the Loc-RIB and node.
 
-    Never raises on odd input: what cannot be carried out is UNREACHABLE or left out, and in `problems`.
+    Never raises on odd input: what cannot be carried out is UNREACHABLE or left out, and in the problems.
     """
-    return _Calculation(view).result()
+    calculator = Calculator()
+    calculator.update(view)
+    return calculator.desired()
 
 
-class _Calculation:
-    """One run of `desired`: the view, the indices over it, and the result as it grows."""
+def pod_mtu(view: View) -> int:
+    """The MTU for a pod's interface, in bytes."""
+    calculator = Calculator()
+    calculator.update(view)
+    return calculator.pod_mtu
 
-    def __init__(self, view: View) -> None:
-        self.view = view
-        self.resolver = resolver(view)
-        self.pools = PrefixMap({pool.spec.cidr: pool for pool in view.cluster.pools.values()})
-        self.owners = PrefixMap(view.cluster.blocks)
-        self.node_address = node_address(view)
-        self.own_addresses = {address.ip for i in view.interfaces.values() for address in i.addresses}
-        if self.node_address is not None:
-            self.own_addresses.add(self.node_address)
-        blocks = set(view.blocks)
-        if view.node in view.cluster.nodes:
-            blocks |= set(view.cluster.nodes[view.node].spec.pod_cidrs)
-        self.blocks = sorted(blocks)
-        self.own = PrefixMap(dict.fromkeys(blocks, True))
-        self.encapsulating = sorted(
-            (pool for pool in view.cluster.pools.values() if may_encapsulate(pool)), key=lambda pool: pool.name
-        )
-        self.source = view.tunnel_address if view.tunnel and self.encapsulating else None
-        self.routes: dict[RouteKey, Route] = {}
-        self.decisions: dict[Prefix, Forwarding] = {}
-        self.problems: list[Problem] = []
-        # one problem for all prefixes that share a cause: (kind, subject, cause, hint) -> prefixes
-        self.shared: dict[tuple[ProblemKind, str, str, str], list[Prefix]] = {}
 
-    def result(self) -> Desired:
-        self._own_prefixes()
-        for prefix, paths in self.view.best.items():
-            if paths and next(self.own.covering(prefix), None) is None and prefix not in self.decisions:
-                self._learned(prefix, paths)
-        self._outer_sources()
-        self._check_node()
-        self._check_driver()
-        self._report_shared()
-        tunnelled = bool(self.view.tunnel and self.encapsulating)
-        device = self.view.settings.tunnel_device
-        mtu = underlay_mtu(self.view, self.resolver)
-        links = {device: Link(TUNNEL_KIND, mtu - TUNNEL_OVERHEAD if mtu else None)} if tunnelled else {}
-        addresses = {HostAddress((self.source, 32)): device} if self.source is not None else {}
-        sysctls = {"net/ipv4/ip_forward": "1"}
-        # the kernel uses max(conf.all, conf.IF): 2 on the interface wins over 0, 1 and 2 in `all`
-        for name in sorted(fabric_interfaces(self.view, self.resolver)) + ([device] if tunnelled else []):
-            sysctls[f"net/ipv4/conf/{name}/rp_filter"] = "2"
-        return Desired(
-            links=links,
-            addresses=addresses,
-            sysctls=sysctls,
-            routes=dict(sorted(self.routes.items())),
-            decisions=dict(sorted(self.decisions.items())),
-            problems=tuple(sorted(self.problems)),
-        )
+class Calculator:
+    """What `desired` computes, kept up to date; its length is the number of routes wanted now.
 
-    # ---- the node's own prefixes
+    It equals what a new one would make of the last view, whatever came before.
+    """
 
-    def _own_prefixes(self) -> None:
-        for block in self.blocks:
-            reason = Reason(Why.OWN_BLOCK, f"block of this node, addresses without endpoint: {block}")
-            self._program(block, Encapsulation.BLACKHOLE, reason, None, Route(RouteKind.BLACKHOLE))
-        for endpoint in sorted(self.view.endpoints, key=lambda e: (e.address, e.container_id, e.interface)):
-            if endpoint.host_interface not in self.view.interfaces:
-                continue
-            prefix = Prefix((endpoint.address, 32))
-            name = f"{endpoint.container_id}/{endpoint.interface}"
-            taken = self.decisions.get(prefix)
-            if taken is not None and taken.encapsulation is Encapsulation.LOCAL:
-                message = f"{endpoint.address} is the address of {name} too; {taken.because}"
-                hint = "remove one of the two pods"
-                self.problems.append(Problem(ProblemKind.DUPLICATE_ENDPOINT, str(prefix), message, hint))
-                continue
-            hop = Hop(endpoint.host_interface)
-            reason = Reason(Why.ENDPOINT, f"endpoint {name} on {endpoint.host_interface}")
-            self._program(prefix, Encapsulation.LOCAL, reason, hop, Route(hop=hop))
+    def __init__(self) -> None:
+        self._view: View | None = None
+        self._decider: Decider | None = None
+        self._learned: dict[Nlri, Verdict] = {}
+        self._own = Own()
+        self._outer: dict[Nlri, Route] = {}
+        self._in_use: set[Verdict] = set()
+        self._devices: Counter[str] = Counter()  # that lead to next hops, by how many verdicts in use
+        self._ends: Counter[Address] = Counter()  # of tunnels, likewise
+        self._problems: tuple[Problem, ...] | None = None
 
-    # ---- learned prefixes
+    # ---- in
 
-    def _learned(self, prefix: Prefix, paths: Sequence[Path]) -> None:
-        pool = next((pool for _, pool in self.pools.covering(prefix)), None)
-        if pool is None:
-            hint = "create an IPPool that contains it, or stop announcing it to this node"
-            self._share(ProblemKind.NO_POOL, "Loc-RIB", "learned by BGP but in no pool, not programmed", hint, prefix)
-            self._unreachable(prefix, Reason(Why.NO_POOL, "in no pool"))
-            return
-        skipped: list[Reason] = []
-        for path in paths:
-            refused = self._forward(prefix, pool, path, skipped, paths)
-            if refused is None:
-                return
-            skipped.append(refused)
-        first = skipped[0]
-        kind = ProblemKind.UNKNOWN_OWNER if first.why is Why.UNKNOWN_OWNER else ProblemKind.UNRESOLVABLE
-        hint = (
-            "give the owner's Node a podCIDRs entry that covers it"
-            if kind is ProblemKind.UNKNOWN_OWNER
-            else "check this node's interfaces and its routes to the fabric (ip route get)"
-        )
-        self._share(kind, str(paths[0].next_hop), first.text, hint, prefix)
-        self._unreachable(prefix, Reason(first.why, "; ".join(dict.fromkeys(reason.text for reason in skipped))))
+    def update(self, view: View, changed: Collection[Nlri] | None = None) -> Change:
+        """Take in `view`, which differs from the last in `changed` prefixes of `view.best` (None: perhaps in all)."""
+        last, self._view = self._view, view
+        self._problems = None
+        devices = set(self._devices)
+        routes: dict[Nlri, Route | None] = {}
+        ends: set[Address] = set()
+        decider = self._decider
+        revised = anew = decider is None or not decider.places_fit(view)
+        if decider is None or anew:
+            decider = self._decider = Decider(view, (v.route for v in self._in_use if v.route is not None))
+            ends |= self._ends.keys()
+        elif not decider.surroundings_fit(view):
+            revised = True
+            ends |= self._revise(decider, view, routes)
+        looked_at: Collection[Nlri] = view.best if anew or changed is None else changed
+        if looked_at is view.best and self._learned:
+            looked_at = self._learned.keys() | view.best.keys()
+        appeared, vanished = self._look(looked_at, view, decider, routes)
+        ends |= self._account({*appeared, *vanished})
+        own = self._own
+        if revised or last is None or self._devices.keys() != devices or not _same_node(view, last):
+            self._own = own_part(view, decider, frozenset(self._devices))
+        stale = self._program_ends(decider, ends)
+        if own is not self._own:
+            both = own.routes.keys() | self._own.routes.keys()
+            stale |= {nlri for nlri in both if own.routes.get(nlri) != self._own.routes.get(nlri)}
+        for nlri in stale | (routes.keys() & self._own.routes.keys()) | (routes.keys() & self._outer.keys()):
+            routes[nlri] = self.get(nlri)
+        return Change(self._own.state, routes)
 
-    def _forward(
-        self, prefix: Prefix, pool: IPPool, path: Path, skipped: Sequence[Reason], paths: Sequence[Path]
-    ) -> Reason | None:
-        """Decide for `prefix` by `path`; or return why this path is of no use (RFC 4271 section 9.1.2: resolvable)."""
-        hop, mode = path.next_hop, pool.spec.ipip_mode
-        if hop in self.own_addresses:
-            return Reason(Why.UNRESOLVABLE, f"next hop {hop} is this node's own address")
-        found = self.resolver.resolve(hop)
-        if found is None:
-            return Reason(Why.UNRESOLVABLE, f"next hop {hop} is on no interface that is up and behind no gateway")
-        source = None if mode is EncapsulationMode.NEVER else self.source
-        if mode is EncapsulationMode.ALWAYS or (mode is EncapsulationMode.CROSS_SUBNET and not found.adjacent):
-            return self._tunnel(prefix, pool, path, found, skipped)
-        if found.adjacent:
-            if hop in self.view.cluster.members:
-                reason = Reason(Why.SAME_SUBNET, f"same subnet by {found.hop.device} {found.subnet}")
-            else:
-                reason = Reason(Why.FABRIC, f"learned from router {path.peer}, next hop adjacent")
-            via = Hop(found.hop.device, hop)
-        elif not found.whole:
-            return Reason(
-                Why.UNRESOLVABLE,
-                f"next hop {hop} is behind a gateway on {found.hop.device} that no IPv4 route can name",
-            )
-        else:
-            reason = Reason(Why.NEVER, f"next hop {hop} {_behind(found)} and pool {pool.name} is Never")
-            via = found.hop if found.hop.gateway is not None else Hop(found.hop.device, hop)
-            reason = self._check_gateway(prefix, via, reason, paths)
-        self._program(prefix, Encapsulation.DIRECT, _after(skipped, reason), via, Route(hop=via, source=source))
-        return None
+    def _revise(self, decider: Decider, view: View, routes: dict[Nlri, Route | None]) -> set[Address]:
+        """Decide again what is in use; put the routes that change into `routes`. Returns all ends of tunnels."""
+        ends = set(self._ends)
+        self._devices.clear()
+        self._ends.clear()
+        moved = decider.revise(view, self._in_use)
+        for verdict in self._in_use:
+            self._enter(verdict, 1)
+        if moved:
+            routes.update({nlri: verdict.route for nlri, verdict in self._learned.items() if verdict in moved})
+        return ends | self._ends.keys()
 
-    def _tunnel(
-        self, prefix: Prefix, pool: IPPool, path: Path, found: Resolution, skipped: Sequence[Reason]
-    ) -> Reason | None:
-        owner = next((name for _, name in self.owners.covering(prefix)), None)
-        if owner is not None:
-            end = self.view.cluster.address(owner).ip
-        elif path.next_hop in self.view.cluster.members:  # it says so itself, and it is one of us
-            end = path.next_hop
-            hint = "give the node that announces it a podCIDRs entry that covers it"
-            cause = f"no node owns it, tunnelled to member {end} that announces it"
-            self._share(ProblemKind.UNKNOWN_OWNER, str(end), cause, hint, prefix)
-        else:
-            return Reason(Why.UNKNOWN_OWNER, f"no node owns it, and next hop {path.next_hop} is no member to tunnel to")
-        if end in self.own_addresses:
-            return Reason(Why.UNRESOLVABLE, f"the tunnel would end at this node's own address {end}")
-        if self.resolver.resolve(end) is None:
-            return Reason(Why.UNRESOLVABLE, f"tunnel end {end} is on no interface that is up and behind no gateway")
-        if pool.spec.ipip_mode is EncapsulationMode.ALWAYS:
-            reason = Reason(Why.ALWAYS, f"pool {pool.name} is Always, tunnel to {end}")
-        else:
-            text = f"next hop {path.next_hop} {_behind(found)} and pool {pool.name} is CrossSubnet"
-            reason = Reason(Why.OTHER_SUBNET, text)
-        via = Hop(self.view.settings.tunnel_device, end)
-        route = Route(hop=via, source=self.source, onlink=True) if self.view.tunnel else None
-        self._program(prefix, Encapsulation.TUNNEL, _after(skipped, reason), via, route)
-        return None
+    def _look(
+        self, nlris: Iterable[Nlri], view: View, decider: Decider, routes: dict[Nlri, Route | None]
+    ) -> tuple[list[Verdict], list[Verdict]]:
+        """Look at the paths of `nlris` again; put the learned routes that change into `routes`.
 
-    def _check_gateway(self, prefix: Prefix, via: Hop, reason: Reason, paths: Sequence[Path]) -> Reason:
-        """Never: does the gateway we hand the packets to announce the prefix, or one that covers it, to us?"""
-        gateway = via.gateway
-        candidates: list[Path] = list(paths)
-        for length in range(prefix.prefixlen):
-            candidates += self.view.best.get(prefix.supernet(new_prefix=length), ())
-        if any(gateway in (path.peer, path.next_hop) for path in candidates):
-            return reason
-        cause = f"no path from gateway {gateway} covers it"
-        hint = "let the fabric learn the pool's routes, or set the pool's ipipMode to CrossSubnet"
-        self._share(ProblemKind.GATEWAY_UNINFORMED, str(gateway), cause, hint, prefix)
-        return Reason(reason.why, f"{reason.text}; {cause}")
-
-    def _outer_sources(self) -> None:
-        """Tunnel packets leave with the node address: a host route where the underlay would choose another source.
-
-        None where a route of ours could not lead there: a wrong source is better than no member.
+        Returns the verdicts that came into use and those that went out of it, perhaps only for a moment. Nothing else
+        is done for each prefix of a large change, so each line of the loop counts.
         """
-        if self.node_address is None or not self._address_present(self.node_address):
-            return
-        ends = {
-            decision.hop.gateway
-            for decision in self.decisions.values()
-            if decision.encapsulation is Encapsulation.TUNNEL and decision.key and decision.hop
-        }
+        learned, appeared, vanished = self._learned, list[Verdict](), list[Verdict]()
+        verdict_of, paths_of = learned.get, view.best.get
+        exact, coarse, place_of, decide = decider.exact.get, decider.coarse.get, decider.place, decider.verdict
+        for nlri in nlris:
+            paths, old = paths_of(nlri), verdict_of(nlri)
+            if paths:
+                place = exact(nlri) or coarse(nlri[:3]) or place_of(nlri)
+                known = place.by_identity.get(id(paths))
+                verdict = known[1] if known is not None and known[0] is paths else decide(place, paths)
+                if verdict is old:
+                    continue
+                learned[nlri] = verdict
+                if not verdict.count:
+                    appeared.append(verdict)
+                verdict.count += 1
+                route = verdict.route
+            elif old is None:
+                continue
+            else:
+                del learned[nlri]
+                route = None
+            if old is not None:
+                old.count -= 1
+                if not old.count:
+                    vanished.append(old)
+                if old.route is route:
+                    continue
+            elif route is None:
+                continue
+            routes[nlri] = route
+        return appeared, vanished
+
+    def _account(self, verdicts: Iterable[Verdict]) -> set[Address]:
+        """Keep the books of which verdicts are in use; the ends of tunnels that this concerns."""
+        ends: set[Address] = set()
+        for verdict in verdicts:
+            if bool(verdict.count) is (verdict in self._in_use):
+                continue
+            if verdict.count:
+                self._in_use.add(verdict)
+                step = 1
+            else:
+                self._in_use.discard(verdict)
+                step = -1
+            self._enter(verdict, step)
+            if verdict.end is not None:
+                ends.add(verdict.end)
+        return ends
+
+    def _enter(self, verdict: Verdict, step: int) -> None:
+        for device in verdict.devices:
+            _count(self._devices, device, step)
+        if verdict.end is not None:
+            _count(self._ends, verdict.end, step)
+
+    def _program_ends(self, decider: Decider, ends: Iterable[Address]) -> set[Nlri]:
+        """Bring the host routes to `ends` up to date; which of them changed."""
+        changed: set[Nlri] = set()
         for end in ends:
-            found = self.resolver.resolve(end) if end is not None else None
-            if end is not None and found is not None and found.whole and found.source != self.node_address:
-                key = RouteKey(Prefix((end, 32)), self.view.settings.metric)
-                self.routes.setdefault(key, Route(hop=found.hop, source=self.node_address))
+            nlri = from_prefix(Prefix((end, 32)))
+            route = decider.outer_source(end) if end in self._ends else None
+            if route != self._outer.get(nlri):
+                changed.add(nlri)
+                if route is None:
+                    del self._outer[nlri]
+                else:
+                    self._outer[nlri] = route
+        return changed
 
-    # ---- results and problems
+    # ---- out: routes by prefix
 
-    def _program(
-        self, prefix: Prefix, encapsulation: Encapsulation, reason: Reason, hop: Hop | None, route: Route | None
-    ) -> None:
-        key = RouteKey(prefix, self.view.settings.metric) if route is not None else None
-        if key is not None and route is not None:
-            self.routes[key] = route
-        self.decisions[prefix] = Forwarding(prefix, encapsulation, reason, hop, key)
+    def get(self, nlri: Nlri, /) -> Route | None:
+        """The route wanted now for one prefix."""
+        route = self._own.routes.get(nlri)
+        if route is None:
+            verdict = self._learned.get(nlri)
+            route = verdict.route if verdict is not None else None
+        return route or self._outer.get(nlri)
 
-    def _unreachable(self, prefix: Prefix, reason: Reason) -> None:
-        self.decisions[prefix] = Forwarding(prefix, Encapsulation.UNREACHABLE, reason)
+    def __len__(self) -> int:
+        """Costs the same whatever the size of the table."""
+        total = len(self._own.routes) + sum(verdict.count for verdict in self._in_use if verdict.route is not None)
+        total += sum(not self._hides_outer(nlri) for nlri in self._outer)
+        return total - sum(self._has_route(nlri) for nlri in self._own.routes)
 
-    def _share(self, kind: ProblemKind, subject: str, cause: str, hint: str, prefix: Prefix) -> None:
-        self.shared.setdefault((kind, subject, cause, hint), []).append(prefix)
+    def _has_route(self, nlri: Nlri) -> bool:
+        verdict = self._learned.get(nlri)
+        return verdict is not None and verdict.route is not None
 
-    def _report_shared(self) -> None:
-        for (kind, subject, cause, hint), prefixes in self.shared.items():
-            self.problems.append(Problem(kind, subject, f"{_some(prefixes)}: {cause}", hint))
+    def _hides_outer(self, nlri: Nlri) -> bool:
+        return nlri in self._own.routes or self._has_route(nlri)
 
-    def _address_present(self, address: Address) -> bool:
-        return any(address == a.ip for i in self.view.interfaces.values() for a in i.addresses)
+    def table(self) -> dict[Nlri, Route]:
+        """All routes wanted now, by prefix."""
+        found = dict(self._outer)
+        found.update({nlri: verdict.route for nlri, verdict in self._learned.items() if verdict.route is not None})
+        found.update(self._own.routes)
+        return found
 
-    def _check_node(self) -> None:
-        name = self.view.node
-        if self.node_address is None:
-            hint = f"apply a Node named {name}, or set `node` in the agent's configuration to an existing one"
-            self.problems.append(Problem(ProblemKind.NODE_UNKNOWN, name, f"no Node {name} in the store", hint))
-            return
-        stated = self.view.cluster.address(name)
-        if stated.network.prefixlen == 32:
-            message = f"Node {name}: spec.bgp.ipv4Address {stated} is a /32, so no node is in its subnet"
-            hint = "state the length of the subnet, as on the interface, unless the address is a loopback's"
-            self.problems.append(Problem(ProblemKind.NODE_ADDRESS_HOST_LENGTH, str(stated), message, hint))
-        if not self._address_present(self.node_address):
-            message = f"Node {name}: spec.bgp.ipv4Address {stated} is on no interface of this machine"
-            hint = "correct the Node, or add the address to an interface (ip address add)"
-            self.problems.append(Problem(ProblemKind.NODE_ADDRESS_ABSENT, str(stated), message, hint))
+    # ---- out: what is told
 
-    def _check_driver(self) -> None:
-        if self.view.tunnel or not self.encapsulating:
-            return
-        device = self.view.settings.tunnel_device
-        present = self.view.interfaces.get(device)
-        if present is not None and present.kind != TUNNEL_KIND:
-            message = f"interface {device} is of kind {present.kind or 'hardware'}, expected {TUNNEL_KIND}"
-            hint = f"rename that interface, then load the driver: modprobe {TUNNEL_MODULE}"
-            self.problems.append(Problem(ProblemKind.TUNNEL_DEVICE_TAKEN, device, message, hint))
-            return
-        waiting = {
-            pool.name: [
-                prefix
-                for prefix, decision in self.decisions.items()
-                if decision.encapsulation is Encapsulation.TUNNEL and prefix.subnet_of(pool.spec.cidr)
-            ]
-            for pool in self.encapsulating
-        }
-        for pool in self.encapsulating:
-            cost = f"{_some(waiting[pool.name])}: not programmed" if waiting[pool.name] else "nothing needs it yet"
+    @property
+    def node(self) -> NodeState:
+        """Links, addresses and sysctls as they should be."""
+        return self._own.state
+
+    @property
+    def pod_mtu(self) -> int:
+        """The MTU for a pod's interface, in bytes: that of the underlay, less what a tunnel adds if it may use one."""
+        return self._own.pod_mtu
+
+    def encapsulations(self) -> Mapping[Encapsulation, int]:
+        """How many prefixes leave the node in which way. Costs the same whatever the size of the table."""
+        found: Counter[Encapsulation] = Counter(dict.fromkeys(Encapsulation, 0))
+        for verdict in self._in_use:
+            if not verdict.ours:
+                found[verdict.encapsulation] += verdict.count
+        for nlri, decision in self._own.decisions.items():
+            found[decision.encapsulation] += 1
+            hidden = self._learned.get(nlri)
+            if hidden is not None and not hidden.ours:
+                found[hidden.encapsulation] -= 1
+        return found
+
+    def decision_for(self, prefix: Prefix) -> Forwarding | None:
+        """How packets to `prefix` leave the node and why; None where it is neither ours nor learned."""
+        nlri = from_prefix(prefix)
+        decision = self._own.decisions.get(nlri)
+        if decision is not None:
+            return decision
+        verdict = self._learned.get(nlri)
+        return None if verdict is None or verdict.ours else self._decision(nlri, verdict, self._lengths())
+
+    def decisions(self) -> Iterator[Forwarding]:
+        """All decisions, made one by one as they are asked for."""
+        yield from self._own.decisions.values()
+        lengths = self._lengths()
+        for nlri, verdict in self._learned.items():
+            if not verdict.ours and nlri not in self._own.decisions:
+                yield self._decision(nlri, verdict, lengths)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What an operator should look at. Made when asked for: only where prefixes have a problem are all walked."""
+        if self._problems is None:
+            self._problems = tuple(sorted([*self._own.problems, *self._shared_problems()]))
+        return self._problems
+
+    def desired(self) -> Desired:
+        """All of it as one value."""
+        state = self._own.state
+        metric = self._view.settings.metric if self._view else 0
+        routes = {RouteKey(to_prefix(nlri), metric): route for nlri, route in self.table().items()}
+        decisions = {decision.prefix: decision for decision in self.decisions()}
+        return Desired(
+            links=state.links,
+            addresses=state.addresses,
+            sysctls=state.sysctls,
+            routes=dict(sorted(routes.items())),
+            decisions=dict(sorted(decisions.items())),
+            problems=self.problems,
+        )
+
+    def _decision(self, nlri: Nlri, verdict: Verdict, lengths: list[int]) -> Forwarding:
+        prefix, because, key = to_prefix(nlri), verdict.because, None
+        if verdict.route is not None and self._view is not None:
+            key = RouteKey(prefix, self._view.settings.metric)
+        if self._uninformed(nlri, verdict, lengths):
+            because = Reason(because.why, f"{because.text}; {_uncovered(verdict)}")
+        return Forwarding(prefix, verdict.encapsulation, because, verdict.hop, key)
+
+    def _lengths(self) -> list[int]:
+        """The lengths of learned prefixes, if they matter."""
+        if any(verdict.asks is not None for verdict in self._in_use):
+            return sorted({nlri[0] for nlri in self._learned})
+        return []
+
+    def _uninformed(self, nlri: Nlri, verdict: Verdict, lengths: list[int]) -> bool:
+        """Never: the gateway we hand the packets to has announced to us neither this prefix nor one that covers it."""
+        if verdict.asks is None:
+            return False
+        for length in lengths:
+            if length >= nlri[0]:
+                break
+            covering = self._learned.get(widened(nlri, length))
+            if covering is not None and verdict.asks in covering.speakers:
+                return False
+        return True
+
+    def _shared_problems(self) -> Iterator[Problem]:
+        no_driver = self._own.no_driver
+        tunnel = Encapsulation.TUNNEL if no_driver else None
+        noted = {v for v in self._in_use if v.trouble or v.asks is not None or v.encapsulation is tunnel}
+        troubles: dict[Trouble, list[Nlri]] = {}
+        waiting: dict[str, list[Nlri]] = {}
+        lengths = self._lengths()
+        for nlri, verdict in self._learned.items() if noted else ():
+            if verdict not in noted or nlri in self._own.decisions:
+                continue
+            if verdict.trouble is not None:
+                troubles.setdefault(verdict.trouble, []).append(nlri)
+            if self._uninformed(nlri, verdict, lengths):
+                hint = "let the fabric learn the pool's routes, or set the pool's ipipMode to CrossSubnet"
+                subject = str(verdict.asks)
+                trouble = Trouble(ProblemKind.GATEWAY_UNINFORMED, subject, _uncovered(verdict), hint)
+                troubles.setdefault(trouble, []).append(nlri)
+            if verdict.encapsulation is tunnel and verdict.place.pool is not None:
+                waiting.setdefault(verdict.place.pool.name, []).append(nlri)
+        for (kind, subject, cause, hint), nlris in troubles.items():
+            yield Problem(kind, subject, f"{_some(nlris)}: {cause}", hint)
+        for pool in self._decider.encapsulating if no_driver and self._decider else ():
+            some = waiting.get(pool.name)
+            cost = f"{_some(some)}: not programmed" if some else "nothing needs it yet"
             message = f"pool {pool.name} is {pool.spec.ipip_mode} but this kernel has no IPIP driver; {cost}"
             hint = f"modprobe {TUNNEL_MODULE}, or set ipipMode: Never on pool {pool.name}"
-            self.problems.append(Problem(ProblemKind.MISSING_DRIVER, pool.name, message, hint))
+            yield Problem(ProblemKind.MISSING_DRIVER, pool.name, message, hint)
 
 
-def _behind(found: Resolution) -> str:
-    gateway = found.hop.gateway
-    return f"behind {gateway}" if gateway is not None else f"reached by {found.hop.device}, in no subnet of ours,"
+def _same_node(view: View, last: View) -> bool:
+    """Whether what only the small part depends on is as it was."""
+    return (
+        (view.interfaces is last.interfaces or view.interfaces == last.interfaces)
+        and (view.endpoints is last.endpoints or tuple(view.endpoints) == tuple(last.endpoints))
+        and tuple(view.peers) == tuple(last.peers)
+        and view.gateways == last.gateways
+    )
 
 
-def _after(skipped: Sequence[Reason], reason: Reason) -> Reason:
-    """`reason`, with why the better paths did not serve."""
-    if not skipped:
-        return reason
-    causes = "; ".join(dict.fromkeys(better.text for better in skipped))
-    return Reason(reason.why, f"{reason.text} (better path unusable: {causes})")
+def _count(counter: Counter[K], key: K, step: int) -> None:
+    counter[key] += step
+    if not counter[key]:
+        del counter[key]
 
 
-def _some(prefixes: Iterable[Prefix]) -> str:
-    ordered = sorted(prefixes)
-    names = ", ".join(str(prefix) for prefix in ordered[:_SHOWN])
-    return names if len(ordered) <= _SHOWN else f"{names} and {len(ordered) - _SHOWN} more"
+def _uncovered(verdict: Verdict) -> str:
+    return f"no path from gateway {verdict.asks} covers it"
+
+
+def _some(nlris: Collection[Nlri]) -> str:
+    names = ", ".join(str(to_prefix(nlri)) for nlri in nsmallest(_SHOWN, nlris, key=position))
+    return names if len(nlris) <= _SHOWN else f"{names} and {len(nlris) - _SHOWN} more"

@@ -11,14 +11,16 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from routed.model.address import Address
+from routed.model.nlri import to_prefix
 from routed.netlink.constants import Msg
 from routed.netlink.message import IFINFO
 from routed.netlink.objects import AddressEntry
 from routed.netlink.socket import Netlink
 from routed.reconcile import Delta
 from routed_felix.routes import RoutesTarget
-from routed_felix.state import Conflict, Settings
+from routed_felix.state import Conflict, RouteKey, Settings
 from routed_felix.tunnel import TunnelAddresses, TunnelLink, dump_addresses, dump_links
+from routed_felix.wanted import Table
 
 POD_ALIAS = "routed:pod "
 
@@ -45,9 +47,12 @@ def cleanup(settings: Settings, namespace: str | None = None, *, addresses: Coll
     """
     with Netlink.open_in(namespace) if namespace else Netlink() as netlink:
         failures: list[str] = []
-        routes = RoutesTarget(netlink, settings.protocol)
-        ours = routes.list()
-        refused = routes.apply(Delta(delete=ours))
+        routes = RoutesTarget(netlink, settings.protocol, settings.metric)
+        routes.relist()
+        ours = routes.keys
+        routes.sync(Table())
+        refused = {RouteKey(to_prefix(nlri), settings.metric): reason for nlri, reason in routes.failures.items()}
+        refused.update(routes.odd_failures)
         failures += [f"route {key}: {reason}" for key, reason in refused.items()]
 
         links = dump_links(netlink)

@@ -9,20 +9,36 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from routed.model.address import Address, HostAddress
+from routed.model.address import HostAddress
 from routed.model.interface import Interface
-from routed.netlink.objects import LinkEntry
+from routed.model.nlri import Nlri, to_prefix
 from routed.netlink.socket import Netlink, NetlinkError
 from routed.reconcile import Delta, Target, diff
-from routed_felix.routes import RoutesTarget, count_routes, dump_routes, overlapping, underlay_routes
-from routed_felix.state import Desired, Key, Report, Route, RouteKey, Settings, UnderlayRoute
+from routed_felix.monitor import Changes
+from routed_felix.routes import RoutesTarget
+from routed_felix.state import (
+    Change,
+    Conflict,
+    Desired,
+    Key,
+    Link,
+    NodeState,
+    Report,
+    RouteKey,
+    Settings,
+    UnderlayRoute,
+)
+from routed_felix.strangers import Strangers
 from routed_felix.sysctls import Sysctls
+from routed_felix.terms import dump_bodies
 from routed_felix.tunnel import TunnelAddresses, TunnelLink, driver_available, dump_addresses, dump_links
+from routed_felix.wanted import Table, Wanted
+
+_WAITING = 256  # reads of the monitor that nobody acted on: with more, everything is looked at instead
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -30,7 +46,10 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What `read` found: interfaces by name, strangers' routes of the main table, whether a tunnel can be had."""
+    """What was found: interfaces by name, strangers' routes of the main table, whether a tunnel can be had.
+
+    Where nothing changed between two of them, they hold the same objects.
+    """
 
     interfaces: Mapping[str, Interface]
     underlay: tuple[UnderlayRoute, ...]
@@ -40,17 +59,25 @@ class Kernel:
 class Dataplane:
     """The route programmer's hands, in one network namespace (None: where the thread is). Not for several threads.
 
-    It needs no memory: whatever carries our marks is adopted when right and swept when unwanted. What it does keep is
-    which routes it has programmed, to put back those that a stranger replaces.
+    Whatever carries our marks is adopted when right and swept when unwanted, so it needs no memory of an earlier life.
+    In this one it keeps a picture of the kernel, which `take` tells of events, so that `change` costs what changed.
     """
 
     def __init__(self, settings: Settings, namespace: str | None = None) -> None:
         self._settings = settings
         self._namespace = namespace
         self._netlink = Netlink.open_in(namespace) if namespace else Netlink()
-        self._routes = RoutesTarget(self._netlink, settings.protocol)
-        self._foreign: tuple[UnderlayRoute, ...] | None = None
+        self._routes = RoutesTarget(self._netlink, settings.protocol, settings.metric)
+        self._strangers = Strangers(self._netlink, settings.protocol, settings.metric)
+        self._kernel: Kernel | None = None
+        self._names: dict[int, str] = {}
+        self._events: list[Changes] = []
+        self._node: NodeState | None = None  # as last brought about
         self._driver_failed = False
+        self._surroundings_changed = False  # so what failed may work now
+        self._node_failures: dict[Key, str] = {}
+        self._on_device: tuple[Conflict, ...] = ()
+        self._in_the_way: dict[Nlri, Conflict] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -67,24 +94,70 @@ class Dataplane:
         """The netlink port that our writes come from; `Monitor` leaves out their echoes by it."""
         return self._netlink.port
 
-    def read(self) -> Kernel:
-        """The node as it is. Raises NetlinkError."""
-        links = dump_links(self._netlink)
-        names = {link.index: link.name for link in links}
-        entries = dump_routes(self._netlink, without=self._settings.protocol)
-        self._foreign = underlay_routes(entries, names)
-        available = driver_available(self._netlink, self._settings.tunnel_device)
-        present = self._settings.tunnel_device in names.values()
-        return Kernel(
-            interfaces=self._interfaces(links),
-            underlay=self._foreign,
-            # a driver that is on disk but does not load is missing, until the device appears after all
-            tunnel=available and (present or not self._driver_failed),
-        )
+    def holds_routes(self) -> bool:
+        """Whether routes of ours are in the kernel: then this is a restart, else a first start. Raises NetlinkError."""
+        return bool(dump_bodies(self._netlink, protocol=self._settings.protocol))
 
-    def _interfaces(self, links: list[LinkEntry]) -> Mapping[str, Interface]:
+    # ---- reading
+
+    def read(self) -> Kernel:
+        """The node as it is, all of it looked at anew. Raises NetlinkError."""
+        self._events.clear()
+        interfaces, tunnel = self._read_interfaces()
+        self._routes.adopt(self._strangers.look(self._names))
+        self._in_the_way = None
+        self._node = None
+        return self._keep(interfaces, tunnel)
+
+    def take(self, changes: Changes) -> None:
+        """Remember what happened in the kernel, for the next `reread`."""
+        if changes:
+            self._events.append(changes)
+        if len(self._events) > _WAITING:
+            self._events = [Changes(overflow=True)]
+
+    def reread(self) -> Kernel:
+        """The node as it is, looked at where events since the last time say so. Raises NetlinkError."""
+        kernel = self._kernel
+        if kernel is None or any(changes.overflow for changes in self._events):
+            return self.read()
+        events = tuple(self._events)
+        interfaces, tunnel = kernel.interfaces, kernel.tunnel
+        before = self._names
+        if any(changes.interfaces or changes.strangers for changes in events):
+            self._surroundings_changed = True
+        if any(changes.interfaces for changes in events):
+            interfaces, tunnel = self._read_interfaces()
+            self._node = None
+            self._lose(events, {**self._names, **before})
+        protocols = {protocol for changes in events for protocol in changes.strangers}
+        down = {index for changes in events for index in changes.down}
+        gone = {address for changes in events for address in changes.gone}
+        devices = {name for names in (before, self._names) for index, name in names.items() if index in down}
+        touched = {event.nlri for changes in events for event in changes.routes}
+        if protocols or gone or self._strangers.uses(devices, gone) or not touched.isdisjoint(self._strangers.beside):
+            self._strangers.look_again(protocols, self._names)
+            self._in_the_way = None
+        elif self._names != before:
+            self._strangers.links_are(self._names)
+        for changes in events:
+            for event in changes.routes:
+                self._routes.heard(event)
+            if changes.sysctls:
+                self._node = None
+        self._events.clear()
+        return self._keep(interfaces, tunnel)
+
+    def _read_interfaces(self) -> tuple[Mapping[str, Interface], bool]:
+        links = dump_links(self._netlink)
+        self._names = {link.index: link.name for link in links}
+        self._routes.links_are({link.name: link.index for link in links})
+        device = self._settings.tunnel_device
+        available = driver_available(self._netlink, device)
+        # a driver that is on disk but does not load is missing, until the device appears after all
+        tunnel = available and (device in self._names.values() or not self._driver_failed)
         entries = dump_addresses(self._netlink)
-        return {
+        interfaces = {
             link.name: Interface(
                 name=link.name,
                 index=link.index,
@@ -100,61 +173,118 @@ class Dataplane:
             )
             for link in links
         }
+        return interfaces, tunnel
 
-    def holds_routes(self) -> bool:
-        """Whether routes of ours are in the kernel: then this is a restart, else a first start. Raises NetlinkError."""
-        return count_routes(self._netlink, self._settings.protocol) > 0
+    def _keep(self, interfaces: Mapping[str, Interface], tunnel: bool) -> Kernel:
+        found = Kernel(interfaces, self._strangers.routes, tunnel)
+        if self._kernel is not None and self._kernel.interfaces == interfaces:
+            found = replace(found, interfaces=self._kernel.interfaces)
+        self._kernel = found
+        return found
+
+    # ---- writing
 
     def apply(self, desired: Desired) -> Report:
-        """Bring the kernel to `desired`; what is right already is not touched. Never raises for a single object.
+        """Bring the kernel to `desired`, from scratch: all of ours is read and compared, what is right is not touched.
 
-        Raises NetlinkError only when the kernel cannot even be asked.
+        Never raises for a single object; NetlinkError only when the kernel cannot even be asked.
         """
-        device = self._settings.tunnel_device
-        link = _Stage(TunnelLink(self._netlink, device, desired.links), desired.links)
-        link.add()
-        if device in desired.links:
-            self._driver_failed = "driver" in link.failures.get(device, "")
-        sysctls = _Stage(Sysctls(desired.sysctls, self._namespace), desired.sysctls)
-        sysctls.add()
-        on_tunnel = TunnelAddresses(self._netlink, device, self._settings.protocol, desired.addresses)
-        addresses = _Stage(on_tunnel, desired.addresses)
-        addresses.add()
-        self._routes.links_are({entry.name: entry.index for entry in dump_links(self._netlink)})
-        absent = {address.ip for address in addresses.failures}
-        routes = _Stage(self._routes, {key: _without(absent, route) for key, route in desired.routes.items()})
-        routes.both()
-        addresses.remove()
-        link.remove()
-
-        in_the_way = overlapping(self._strangers(), desired.routes) | self._routes.conflicts
-        on_device = on_tunnel.foreign() if desired.links else {}
-        failures: dict[Key, str] = dict(
-            chain[tuple[Key, str]](
-                link.failures.items(), sysctls.failures.items(), addresses.failures.items(), routes.failures.items()
-            )
-        )
-        missing = routes.failures.keys() | self._routes.conflicts.keys()
-        return Report(
-            programmed=sum(1 for key in desired.routes if key not in missing),
-            changed=link.changed + sysctls.changed + addresses.changed + routes.changed - len(self._routes.conflicts),
-            failures=failures,
-            conflicts=(*in_the_way.values(), *on_device.values()),
-        )
-
-    def _strangers(self) -> tuple[UnderlayRoute, ...]:
-        """Those of the last `read`, which the caller repeats when they change, less those that we just replaced."""
-        if self._foreign is None:
+        if self._kernel is None:
             self.read()
-        replaced = self._routes.written
-        foreign = self._foreign or ()
-        self._foreign = tuple(r for r in foreign if RouteKey(r.prefix, r.metric, r.tos) not in replaced)
-        return self._foreign
+        else:
+            self._routes.forget()
+        self._node = None
+        return self.sync(desired, Table.of(desired.routes))
 
+    def sync(self, node: NodeState, wanted: Wanted) -> Report:
+        """Compare everything with the picture, after `read`, and bring it to `node` and `wanted`. Raises as `apply`."""
+        self._in_the_way = None
+        return self._bring(Change(node), wanted, everything=True, retry=True)
 
-def _without(absent: set[Address], route: Route) -> Route:
-    """A route whose source could not be made goes without: the kernel would refuse it, and direct needs no tunnel."""
-    return replace(route, source=None) if route.source is not None and route.source in absent else route
+    def change(self, change: Change, wanted: Wanted, *, retry: bool = False) -> Report:
+        """Carry out `change`, which leads to `wanted`, and put back what events have touched; raises as `apply`.
+
+        What failed before is tried again if it is in `change`, or with `retry`.
+        """
+        if self._kernel is None:
+            self.read()
+        retry = retry or self._surroundings_changed
+        return self._bring(change, wanted, everything=not self._routes.is_settled(), retry=retry)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a `change` has something to do even if nothing else is wanted than before."""
+        return self._node is None or self._routes.pending
+
+    def _bring(self, change: Change, wanted: Wanted, *, everything: bool, retry: bool) -> Report:
+        changed = 0
+        self._surroundings_changed = False
+        ending: tuple[_Stage[HostAddress, str], _Stage[str, Link]] | None = None
+        if change.node != self._node or (retry and self._node_failures):
+            ending, changed = self._prepare(change.node)
+        self._routes.beside = set(self._strangers.beside)
+        if everything or not self._routes.is_settled():
+            changed += self._routes.sync(wanted)
+        else:
+            changed += self._routes.change(change.routes, wanted, retry=retry)
+            if not self._routes.is_settled():  # an answer was lost: some may be there that count as failed
+                changed += self._routes.sync(wanted)
+        if ending is not None:
+            addresses, link = ending
+            addresses.remove()
+            link.remove()
+            changed += addresses.removed + link.removed
+            self._node_failures.update(addresses.failures.items())
+            self._node_failures.update(link.failures.items())
+            self._node = change.node  # what of it failed is tried again with `retry`
+        replaced = self._strangers.at(self._routes.replaced)
+        if replaced:
+            self._strangers.replaced(replaced)
+        if self._in_the_way is None or replaced or self._strangers.at(change.routes.keys()):
+            self._in_the_way = self._strangers.in_the_way(wanted)
+        return self._report(changed, wanted)
+
+    def _prepare(self, node: NodeState) -> tuple[tuple[_Stage[HostAddress, str], _Stage[str, Link]], int]:
+        """Make what routes need; returns the two that may have to be cleaned up when the routes are done."""
+        device = self._settings.tunnel_device
+        link = _Stage(TunnelLink(self._netlink, device, node.links), node.links)
+        link.add()
+        failed = "driver" in link.failures.get(device, "") if device in node.links else self._driver_failed
+        sysctls = _Stage(Sysctls(node.sysctls, self._namespace), node.sysctls)
+        sysctls.add()
+        on_tunnel = TunnelAddresses(self._netlink, device, self._settings.protocol, node.addresses)
+        addresses = _Stage(on_tunnel, node.addresses)
+        addresses.add()
+        if link.changed or addresses.changed or failed != self._driver_failed:  # of our own doings nobody tells us
+            self._events.append(Changes(interfaces=True))
+            self._driver_failed = failed
+            self._routes.links_are({entry.name: entry.index for entry in dump_links(self._netlink)})
+        self._routes.sources_absent({address.ip for address in addresses.failures})
+        self._on_device = tuple(on_tunnel.foreign().values()) if node.links else ()
+        failures: tuple[Mapping[Any, str], ...] = link.failures, sysctls.failures, addresses.failures
+        self._node_failures = {key: reason for each in failures for key, reason in each.items()}
+        return (addresses, link), link.changed + sysctls.changed + addresses.changed
+
+    def _report(self, changed: int, wanted: Wanted) -> Report:
+        routes, metric = self._routes, self._settings.metric
+        failures: dict[Key, str] = dict(self._node_failures)
+        failures.update(routes.odd_failures.items())
+        failures.update({RouteKey(to_prefix(nlri), metric): reason for nlri, reason in routes.failures.items()})
+        conflicts = {**(self._in_the_way or {}), **routes.conflicts}
+        missing = sum(wanted.get(nlri) is not None for nlri in routes.failures.keys() | routes.conflicts.keys())
+        return Report(
+            desired=len(wanted),
+            programmed=len(wanted) - missing,
+            changed=changed,
+            failures=failures,
+            conflicts=(*conflicts.values(), *self._on_device),
+        )
+
+    def _lose(self, events: Iterable[Changes], names: Mapping[int, str]) -> None:
+        down = {names[index] for changes in events for index in changes.down if index in names}
+        gone = {address for changes in events for address in changes.gone}
+        if down or gone:
+            self._routes.lose(devices=down, sources=gone)
 
 
 class _Stage(Generic[K, V]):
@@ -165,6 +295,7 @@ class _Stage(Generic[K, V]):
         self._delta = diff(target.list(), desired)
         self.failures: dict[K, str] = {}
         self.changed = 0
+        self.removed = 0
 
     def add(self) -> None:
         """Creations and replacements."""
@@ -172,11 +303,9 @@ class _Stage(Generic[K, V]):
 
     def remove(self) -> None:
         """Deletions."""
+        before = self.changed
         self._run(self._delta.deletions())
-
-    def both(self) -> None:
-        """All in one batch."""
-        self._run(self._delta)
+        self.removed = self.changed - before
 
     def _run(self, delta: Delta[K, V]) -> None:
         if not delta:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 from routed.model.address import Address
 from routed.model.resources import EncapsulationMode, IPPool
 from routed_felix.resolve import Resolver
@@ -12,8 +14,14 @@ _ETHERNET_MTU = 1500
 
 
 def resolver(view: View) -> Resolver:
-    """The resolver for `view`'s interfaces and underlay."""
-    return Resolver(view.interfaces, view.underlay, view.settings.tunnel_device)
+    """The resolver for `view`'s interfaces and underlay; those that BGP is to ignore lead nowhere."""
+    ignored = view.cluster.bgp.ignored_interfaces
+    interfaces = {
+        name: each
+        for name, each in view.interfaces.items()
+        if not any(fnmatchcase(name, pattern) for pattern in ignored)
+    }
+    return Resolver(interfaces, view.underlay, view.settings.tunnel_device)
 
 
 def node_address(view: View) -> Address | None:
@@ -26,12 +34,21 @@ def may_encapsulate(pool: IPPool) -> bool:
     return pool.spec.ipip_mode is not EncapsulationMode.NEVER
 
 
-def fabric_interfaces(view: View, resolve: Resolver) -> frozenset[str]:
-    """The interfaces through which members, BGP peers and next hops are reached, and the one with the node address."""
+def own_addresses(view: View) -> frozenset[Address]:
+    """Every address of this machine, and the one that the store gives it."""
+    found = {address.ip for interface in view.interfaces.values() for address in interface.addresses}
+    stated = node_address(view)
+    return frozenset(found if stated is None else found | {stated})
+
+
+def fabric_interfaces(view: View, resolve: Resolver, next_hops: frozenset[str]) -> frozenset[str]:
+    """The interfaces through which members, BGP peers and next hops are reached, and the one with the node address.
+
+    `next_hops`: the devices that lead to the next hops of paths.
+    """
     own = node_address(view)
     targets = {address for address, name in view.cluster.members.items() if name != view.node}
-    targets |= {peer.spec.peer_ip for peer in view.cluster.peers.values() if peer.spec.node in (None, view.node)}
-    targets |= {path.next_hop for paths in view.best.values() for path in paths}
+    targets |= {peer for peer in view.peers if isinstance(peer, Address)}
     targets -= {address.ip for interface in view.interfaces.values() for address in interface.addresses}
     found = {answer.hop.device for target in targets if (answer := resolve.resolve(target)) is not None}
     found |= {
@@ -39,20 +56,20 @@ def fabric_interfaces(view: View, resolve: Resolver) -> frozenset[str]:
         for name, interface in view.interfaces.items()
         if interface.up and any(address.ip == own for address in interface.addresses)
     }
-    return frozenset(found - {"lo", view.settings.tunnel_device})
+    return frozenset((found | next_hops) - {"lo", view.settings.tunnel_device})
 
 
-def underlay_mtu(view: View, resolve: Resolver) -> int | None:
+def underlay_mtu(view: View, interfaces: frozenset[str]) -> int | None:
     """The smallest MTU among the fabric interfaces, in bytes; None when no interface faces the fabric."""
-    return min((view.interfaces[name].mtu for name in fabric_interfaces(view, resolve)), default=None)
+    return min((view.interfaces[name].mtu for name in interfaces), default=None)
 
 
-def pod_mtu(view: View) -> int:
+def pod_mtu(view: View, interfaces: frozenset[str]) -> int:
     """The MTU for a pod's interface, in bytes: the underlay's, less the outer header if its packets may be wrapped.
 
     All enabled pools count, since the pod may send to any of them. Without a fabric interface Ethernet's 1500 is the
     underlay's.
     """
-    mtu = underlay_mtu(view, resolver(view)) or _ETHERNET_MTU
-    wrapped = any(may_encapsulate(pool) and not pool.spec.disabled for pool in view.cluster.pools.values())
+    mtu = underlay_mtu(view, interfaces) or _ETHERNET_MTU
+    wrapped = any(may_encapsulate(pool) and not pool.spec.disabled for pool in view.cluster.ipv4_pools.values())
     return mtu - TUNNEL_OVERHEAD if wrapped else mtu

@@ -1,54 +1,65 @@
-"""Kernel events, boiled down to what the agent does about them."""
+"""Kernel events, boiled down to what has to be done about them."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
+from routed.model.address import Address
 from routed.netlink import constants as c
-from routed.netlink.constants import Msg
-from routed.netlink.message import Message
-from routed.netlink.objects import RouteEntry
+from routed.netlink.constants import Flag, Msg
+from routed.netlink.message import IFINFO, Message
+from routed.netlink.objects import AddressEntry
+from routed.netlink.routes import RouteReader
 from routed.netlink.socket import Netlink
 from routed_felix.state import Settings
+from routed_felix.terms import RouteEvent
 
 _BUFFER = 32 << 20  # bytes; holds some 330,000 events while the agent is busy elsewhere
 _GROUPS = c.RTMGRP_LINK | c.RTMGRP_IPV4_IFADDR | c.RTMGRP_IPV4_ROUTE | c.RTMGRP_IPV4_NETCONF
-_INTERFACE = {Msg.NEWLINK, Msg.DELLINK, Msg.NEWADDR, Msg.DELADDR}
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What happened since the last read.
 
-    `interfaces_changed`: links, addresses or strangers' routes, so `Dataplane.read` and calc again. `ours_touched`:
-    something of ours was changed by another hand, so apply again. `overflow`: events were lost, so do both.
+    `interfaces`: links or addresses. `down`: indices of links that were set down or deleted, and `gone`: addresses that
+    were removed; with either the kernel flushes routes and does not say which. `strangers`: protocols of others whose
+    routes changed. `routes`: what others did to routes of ours, or to keys of ours. `sysctls`: one that may be ours.
+    `overflow`: events were lost, so that everything has to be compared.
     """
 
-    interfaces_changed: bool = False
-    ours_touched: bool = False
+    interfaces: bool = False
+    down: frozenset[int] = frozenset()
+    gone: frozenset[Address] = frozenset()
+    strangers: frozenset[int] = frozenset()
+    routes: tuple[RouteEvent, ...] = ()
+    sysctls: bool = False
     overflow: bool = False
 
     def __bool__(self) -> bool:
-        return self.interfaces_changed or self.ours_touched or self.overflow
+        return bool(self.interfaces or self.strangers or self.routes or self.sysctls or self.overflow)
 
 
 class Monitor:
     """A subscription to link, address, route and sysctl events of one network namespace.
 
-    `own_port` is `Dataplane.port`: what that socket writes is no news. Other echoes of our doing may pass, which costs
-    one reconcile that finds no difference and writes nothing.
+    `own_port` is `Dataplane.port`: what that socket writes is no news, and the kernel leaves it out. Other echoes of
+    ours may pass, which costs one reconcile that finds no difference and writes nothing.
     """
 
     def __init__(self, settings: Settings, namespace: str | None = None, *, own_port: int = 0) -> None:
         self._settings = settings
-        self._own_port = own_port
         self._netlink = (
             Netlink.open_in(namespace, _GROUPS, receive_buffer=_BUFFER)
             if namespace
             else Netlink(_GROUPS, receive_buffer=_BUFFER)
         )
+        self._reader = RouteReader()
+        if own_port:
+            self._netlink.ignore(own_port)
 
     def __enter__(self) -> Self:
         return self
@@ -67,30 +78,48 @@ class Monitor:
     def read(self) -> Changes:
         """All that is there now, without waiting."""
         try:
-            events = self._netlink.events()
+            return self._boiled_down(self._netlink.events())
         except OSError as error:
             if error.errno == errno.ENOBUFS:
-                return Changes(interfaces_changed=True, ours_touched=True, overflow=True)
+                return Changes(overflow=True)
             raise
-        interfaces = ours = False
-        for event in events:
-            if self._own_port and event.pid == self._own_port:
-                continue
-            if event.type in _INTERFACE:
-                interfaces = True
-            elif event.type == Msg.NEWNETCONF:
-                ours = True
-            elif event.type in (Msg.NEWROUTE, Msg.DELROUTE):
-                mine, foreign = self._route(event)
-                ours |= mine
-                interfaces |= foreign
-        return Changes(interfaces, ours)
 
-    def _route(self, event: Message) -> tuple[bool, bool]:
-        """Whether a route event touches ours (by protocol, or by metric: a takeover), and strangers' routes."""
-        route = RouteEntry.unpack(event.body)
-        if route.table != c.RT_TABLE_MAIN:
-            return False, False
-        if route.protocol == self._settings.protocol:
-            return True, False
-        return route.metric == self._settings.metric, True
+    def _boiled_down(self, events: Iterable[Message]) -> Changes:
+        interfaces = sysctls = False
+        down: set[int] = set()
+        gone: set[Address] = set()
+        strangers: set[int] = set()
+        routes: list[RouteEvent] = []
+        for event in events:
+            match event.type:
+                case Msg.NEWROUTE | Msg.DELROUTE:
+                    found = self._route(event)
+                    if found is None:
+                        continue
+                    entry = found.entry
+                    if entry.protocol != self._settings.protocol:
+                        strangers.add(entry.protocol)
+                    if entry.protocol == self._settings.protocol or entry.metric == self._settings.metric:
+                        routes.append(found)
+                case Msg.NEWLINK | Msg.DELLINK:
+                    interfaces = True
+                    _, _, index, flags, _ = IFINFO.unpack_from(event.body)
+                    if event.type == Msg.DELLINK or not flags & c.IFF_UP:
+                        down.add(index)
+                case Msg.NEWADDR | Msg.DELADDR:
+                    interfaces = True
+                    if event.type == Msg.DELADDR:
+                        gone.add(AddressEntry.unpack(event.body).address.ip)
+                case Msg.NEWNETCONF:
+                    sysctls = True
+                case _:
+                    pass
+        return Changes(interfaces, frozenset(down), frozenset(gone), frozenset(strangers), tuple(routes), sysctls)
+
+    def _route(self, event: Message) -> RouteEvent | None:
+        """A route event of the main table."""
+        nlri, entry = self._reader.read(event.body)
+        if entry.table != c.RT_TABLE_MAIN:
+            return None
+        added = event.type == Msg.NEWROUTE
+        return RouteEvent(nlri, entry, added, added and bool(event.flags & Flag.REPLACE))

@@ -1,208 +1,370 @@
-"""Target: our routes in the main table. Ours are those with our protocol number; nothing else is ever changed."""
+"""Our routes in the main table, and the picture of them that is kept here.
+
+Ours are those with our protocol number; nothing else is ever changed. The picture comes from a dump, from the kernel's
+acknowledgements of our own writes, and from events about what others did; so a change costs what it is large, and not
+what the table is.
+
+Each key is in one of these states: not ours (create with EXCL: the kernel itself refuses where a stranger holds it,
+which is a conflict and no failure); ours, with what the kernel holds (a difference is replaced); ours and `LOST`:
+another hand deleted it or took its place (put back with REPLACE).
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
-from routed.model.address import Prefix
+from routed.model.address import Address
+from routed.model.nlri import Nlri, to_prefix
 from routed.netlink import constants as c
-from routed.netlink.constants import Flag, Msg, Rta
-from routed.netlink.message import Message
-from routed.netlink.objects import HopEntry, RouteEntry, protocol_of, route_filter
+from routed.netlink.constants import Flag, Msg
+from routed.netlink.objects import RouteEntry
+from routed.netlink.routes import RouteReader, Template, split, whole
 from routed.netlink.socket import Netlink, NetlinkError
-from routed.reconcile import Delta
-from routed_felix.state import Conflict, Hop, Route, RouteKey, RouteKind, UnderlayRoute
+from routed_felix.state import Conflict, Route, RouteKey
+from routed_felix.terms import ANYWHERE, RouteEvent, Terms, dump_bodies
+from routed_felix.wanted import Wanted
 
+LOST = Route(odd="not there, or not ours")
+_REMEMBERED = 4096  # routes without their prefix: a few are usual
 _GONE = {errno.ESRCH, errno.ENODEV}
-_BEYOND_OURS = {Rta.VIA, Rta.ENCAP}
-_REJECTING = {c.RTN_BLACKHOLE, c.RTN_UNREACHABLE, c.RTN_PROHIBIT}
 
 
 class RoutesTarget:
-    """Our routes, by key. Keeps in mind which keys it has programmed: those it puts back when a stranger takes them.
+    """See the module. `metric` is that of our routes; those of ours at another, or with a TOS, are swept.
 
-    A key that was not ours yet is created with EXCL, so that the kernel itself refuses when a stranger holds it: that
-    is a conflict (`conflicts`, by key, as of the last apply), not a failure. `indices` gives interface indices by
-    name; refresh it with `links_are` before `list` and `apply`.
+    `failures` has the kernel's reason for each prefix that is not as it should be, `conflicts` those where a stranger
+    holds the key. Interface indices are given by `links_are` before anything else.
     """
 
-    def __init__(self, netlink: Netlink, protocol: int) -> None:
+    def __init__(self, netlink: Netlink, protocol: int, metric: int) -> None:
         self._netlink = netlink
         self._protocol = protocol
-        self._index: Mapping[str, int] = {}
-        self._name: Mapping[int, str] = {}
-        self._ours: set[RouteKey] = set()
-        self._copies: dict[RouteKey, list[RouteEntry]] = {}
-        self.conflicts: dict[RouteKey, Conflict] = {}
-        self.written: set[RouteKey] = set()  # by the last apply
+        self._metric = metric
+        self._terms = Terms(protocol, metric)
+        self._held: dict[Nlri, Route] = {}
+        self._dirty: set[Nlri] = set()
+        self._odd: dict[RouteKey, RouteEntry] = {}
+        self._copies: dict[Nlri, list[RouteEntry]] = {}
+        self._ways: dict[Route, Route] = {}  # every route of the picture is equal to one of these, if not the same
+        self._absent: frozenset[Address] = frozenset()
+        self._listed = False  # the picture is the kernel's
+        self._syncing = False
+        self._compared = False  # and what is wrong with it is known
+        self.beside: set[Nlri] = set()  # where a stranger holds our very key, as far as we know
+        self.failures: dict[Nlri, str] = {}
+        self.conflicts: dict[Nlri, Conflict] = {}
+        self.odd_failures: dict[RouteKey, str] = {}
+        self.replaced: set[Nlri] = set()  # by the last writing, ours or what had taken our place
+
+    # ---- the picture
 
     def links_are(self, index: Mapping[str, int]) -> None:
         """Tell the interfaces of now."""
-        self._index = index
-        self._name = {number: name for name, number in index.items()}
+        self._terms.links_are(index)
 
-    def list(self) -> Mapping[RouteKey, Route]:
-        """Our routes in the kernel. Raises NetlinkError."""
-        found: dict[RouteKey, Route] = {}
-        self._copies, self.conflicts, self.written = {}, {}, set()
-        for entry in dump_routes(self._netlink, protocol=self._protocol):
-            key = RouteKey(entry.destination, entry.metric, entry.tos)
-            if key in found:  # `ip route append`: the kernel allows several; the first is the one in use
-                self._copies.setdefault(key, []).append(entry)
-                found[key] = Route(odd="more than one route")
+    def sources_absent(self, addresses: Collection[Address]) -> None:
+        """Routes go without these sources from now on: the kernel would refuse them, and direct needs no tunnel."""
+        if frozenset(addresses) != self._absent:
+            self._absent = frozenset(addresses)
+            self.forget()
+
+    def is_settled(self) -> bool:
+        """Whether `change` is enough; else `sync` is due."""
+        return self._compared
+
+    def forget(self) -> None:
+        """Events were lost, or something happened that they do not tell enough about."""
+        self._listed = self._compared = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether events ask for a `change`, even an empty one."""
+        return bool(self._dirty or self._odd) or not self._compared
+
+    @property
+    def keys(self) -> list[RouteKey]:
+        """What of ours the kernel holds."""
+        return [*(self._key(nlri) for nlri, route in self._held.items() if route is not LOST), *self._odd]
+
+    def relist(self) -> None:
+        """Read our routes from the kernel. Raises NetlinkError."""
+        self.adopt(dump_bodies(self._netlink, protocol=self._protocol))
+
+    def adopt(self, bodies: Iterable[bytes]) -> None:
+        """Take the bodies of all our routes, as just dumped. A key that was ours and is missing is LOST."""
+        held: dict[Nlri, Route] = {}
+        odd: dict[RouteKey, RouteEntry] = {}
+        copies: dict[Nlri, list[RouteEntry]] = {}
+        meaning: dict[bytes, Route | None] = {}  # None: not of our metric
+        reader = RouteReader()
+        for body in bodies:
+            nlri, rest = split(body)
+            if rest in meaning:
+                route = meaning[rest]
             else:
-                found[key] = self._from_kernel(entry)
-        self._ours |= found.keys()
-        return found
+                _, entry = reader.read(body)
+                ordinary = entry.metric == self._metric and not entry.tos
+                route = self._terms.from_kernel(entry) if ordinary else None
+                if route is not None:
+                    route = self._way(route)
+                meaning[rest] = route
+            if route is None:
+                entry = whole(*reader.read(body))
+                odd[RouteKey(entry.destination, entry.metric, entry.tos)] = entry
+            elif nlri in held:  # `ip route append`: the kernel allows several; the first is the one in use
+                copies.setdefault(nlri, []).append(whole(*reader.read(body)))
+                held[nlri] = Route(odd="more than one route")
+            else:
+                held[nlri] = route
+        for nlri in self._held.keys() - held.keys():
+            held[nlri] = LOST
+        self._held, self._odd, self._copies = held, odd, copies
+        self._dirty.clear()
+        self._listed, self._compared = True, False
 
-    def apply(self, delta: Delta[RouteKey, Route]) -> Mapping[RouteKey, str]:
-        """Create, replace, then delete, in one batch. Returns the kernel's reason for each key that failed."""
-        failures: dict[RouteKey, str] = {}
-        keys: list[tuple[RouteKey, Msg]] = []
-        messages: list[tuple[Msg, int, bytes]] = []
-        for key, route in (*delta.create.items(), *delta.replace.items()):
-            body = self._to_kernel(key, route)
-            if body is None:
-                failures[key] = f"interface {route.hop.device if route.hop else '?'} does not exist"
+    def heard(self, event: RouteEvent) -> None:
+        """Another hand added, replaced or deleted a route of ours, or one with the very key of ours."""
+        nlri, entry = event.nlri, event.entry
+        ordinary = entry.metric == self._metric and not entry.tos
+        held = self._held.get(nlri)
+        if entry.protocol == self._protocol and not ordinary:
+            key = RouteKey(to_prefix(nlri), entry.metric, entry.tos)
+            if event.added:
+                self._odd[key] = whole(nlri, entry)
+            else:
+                self._odd.pop(key, None)
+        elif not ordinary:
+            return
+        elif event.replaced and nlri in self.beside:  # the first of that key, and whose that was only a dump tells
+            self.forget()
+        elif entry.protocol == self._protocol and event.added:
+            route = self._way(self._terms.from_kernel(entry))
+            if held is None or held is LOST or event.replaced:
+                self._held[nlri] = route
+                self._dirty.add(nlri)
+            elif held != route:  # beside the one that we know of: which is in use only a dump tells
+                self.forget()
+        elif held is not None and (not event.added or event.replaced or held is LOST):
+            # ours deleted, or a stranger's put in its place
+            if entry.protocol == self._protocol or event.added:
+                self._held[nlri] = LOST
+                self._dirty.add(nlri)
+        elif nlri in self.conflicts and not event.added:
+            self._dirty.add(nlri)
+        if entry.protocol != self._protocol and event.added:
+            self.beside.add(nlri)
+
+    def lose(self, *, devices: Collection[str] = (), sources: Collection[Address] = ()) -> None:
+        """The kernel flushed what went by `devices` or came from `sources`, and does not tell it route by route."""
+
+        def gone(route: Route) -> bool:
+            return (route.hop is not None and route.hop.device in devices) or route.source in sources
+
+        if any(gone(route) for route in self._ways):
+            doomed = {id(route) for route in {id(each): each for each in self._held.values()}.values() if gone(route)}
+            lost = [nlri for nlri, route in self._held.items() if id(route) in doomed]
+            self._held.update(dict.fromkeys(lost, LOST))
+            self._dirty.update(lost)
+
+    def _way(self, route: Route) -> Route:
+        """The object that stands for `route`: what is the same object is compared at once."""
+        if len(self._ways) > _REMEMBERED:
+            self._ways = {each: each for each in {id(each): each for each in self._held.values()}.values()}
+        return self._ways.setdefault(route, route)
+
+    # ---- writing
+
+    def change(self, routes: Mapping[Nlri, Route | None], wanted: Wanted, *, retry: bool = False) -> int:
+        """Make `routes` and what events have touched as `wanted`; with `retry`, what failed as well.
+
+        Returns how many objects were written. Raises NetlinkError when the kernel does not answer.
+        """
+        again = set(self._dirty)
+        if retry:
+            again |= self.failures.keys() | self.conflicts.keys()
+        todo = {**routes, **{nlri: wanted.get(nlri) for nlri in again}} if again else routes
+        return self._carry_out(todo) + self._sweep()
+
+    def sync(self, wanted: Wanted) -> int:
+        """Make everything as `wanted`. Returns how many objects were written; raises NetlinkError."""
+        if not self._listed:
+            self.relist()
+        self._compared = self._syncing = True
+        table = wanted.table()
+        todo = self._difference(table) if self._held != table else {}
+        for settled in (self.failures.keys() | self.conflicts.keys()) - todo.keys():
+            self.failures.pop(settled, None)
+            self.conflicts.pop(settled, None)
+        try:
+            return self._carry_out(todo) + self._sweep()
+        finally:
+            self._syncing = False
+
+    def _difference(self, table: Mapping[Nlri, Route]) -> dict[Nlri, Route | None]:
+        todo: dict[Nlri, Route | None] = {}
+        held, equal = self._held.get, dict[tuple[int, int], bool]()
+        for nlri, route in table.items():
+            have = held(nlri)
+            if have is route:
                 continue
-            keys.append((key, Msg.NEWROUTE))
-            messages.append((Msg.NEWROUTE, Flag.CREATE | (Flag.REPLACE if key in self._ours else Flag.EXCL), body))
-        for key in delta.replace:
-            for copy in self._copies.get(key, ()):
-                keys.append((key, Msg.DELROUTE))
-                messages.append((Msg.DELROUTE, 0, copy.pack()))
-        for key in delta.delete:
-            entry = RouteEntry(
-                destination=key.prefix,
-                metric=key.metric,
-                tos=key.tos,
-                protocol=self._protocol,
-                scope=c.RT_SCOPE_NOWHERE,
-                kind=0,
-            )
-            for _ in range(1 + len(self._copies.get(key, ()))):
-                keys.append((key, Msg.DELROUTE))
-                messages.append((Msg.DELROUTE, 0, entry.pack()))
-        refused = self._netlink.batch(messages)
-        for index, (key, kind) in enumerate(keys):
-            number = refused.get(index, 0)
-            if kind == Msg.DELROUTE and (not number or number in _GONE):
-                if key in delta.delete:
-                    self._ours.discard(key)
-            elif not number:
-                self._ours.add(key)
-                self.written.add(key)
-            elif number == errno.EEXIST and key not in self._ours:
-                self.conflicts[key] = Conflict(
+            if have is not None:
+                pair = id(have), id(route)
+                same = equal.get(pair)
+                if same is None:
+                    same = equal[pair] = have == self._possible(route)
+                if same:
+                    continue
+            todo[nlri] = route
+        todo.update(dict.fromkeys([nlri for nlri in self._held if nlri not in table]))
+        return todo
+
+    def _carry_out(self, todo: Mapping[Nlri, Route | None]) -> int:
+        """Write what differs from the picture: creations and replacements, then deletions."""
+        if self.failures or self.conflicts:
+            for nlri in todo:
+                self.failures.pop(nlri, None)
+                self.conflicts.pop(nlri, None)
+        held, beside = self._held, self.beside
+        fresh: dict[tuple[int, int], tuple[Route, list[Nlri]]] = {}  # by identity of the wish, and length
+        others: dict[tuple[int, int], tuple[Route, list[Nlri]]] = {}
+        removals: dict[int, list[Nlri]] = {}
+        crowded: list[tuple[Nlri, Route]] = []
+        for nlri, wish in todo.items():
+            have = held.get(nlri)
+            if wish is None:
+                if have is not None:
+                    removals.setdefault(nlri[0], []).append(nlri)
+                continue
+            groups = fresh if have is None else others
+            key = id(wish), nlri[0]
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = self._possible(wish), []
+            if have is None:
+                group[1].append(nlri)
+            elif have is group[0] or have == group[0]:
+                held[nlri] = group[0]
+            elif nlri in beside and have is not LOST:
+                crowded.append((nlri, group[0]))
+            else:
+                group[1].append(nlri)
+        self.replaced = set()
+        done = self._remove_copies(todo) if self._copies else 0
+        done += sum(self._write_beside(nlri, route) for nlri, route in crowded)
+        for groups in (fresh, others):
+            for (_, length), (route, nlris) in groups.items():
+                done += self._write(route, length, nlris, fresh=groups is fresh) if nlris else 0
+        for length, nlris in removals.items():
+            done += self._remove(length, nlris)
+        self._dirty.clear()
+        return done
+
+    def _write(self, route: Route, length: int, nlris: list[Nlri], *, fresh: bool) -> int:
+        entry = self._terms.to_kernel(route)
+        if entry is None:
+            reason = f"interface {route.hop.device if route.hop else '?'} does not exist"
+            self.failures.update(dict.fromkeys(nlris, reason))
+            return 0
+        self._way(route)
+        flags = Flag.CREATE | (Flag.EXCL if fresh else Flag.REPLACE)
+        try:
+            refused, repeated = self._netlink.write(Template.of(Msg.NEWROUTE, flags, entry, length), nlris)
+        except NetlinkError as error:  # some may be there by now
+            self._unanswered(nlris, error)
+            return 0
+        failed = [nlris[index] for index in refused]
+        before = {nlri: self._held.get(nlri) for nlri in failed}
+        self._held.update(dict.fromkeys(nlris, route))
+        for nlri, number in zip(failed, refused.values(), strict=True):
+            if number == errno.EEXIST and not fresh:
+                continue  # this very route is there already, behind a stranger's of the same key
+            was = before[nlri]
+            if was is None:
+                del self._held[nlri]
+            else:
+                self._held[nlri] = was
+            if number != errno.EEXIST:
+                self.failures[nlri] = os.strerror(number)
+            elif repeated or (nlri not in self.beside and not self._syncing):
+                # perhaps it is ours: made by the messages whose answer was lost, or by another hand of ours
+                self.failures[nlri] = os.strerror(number)
+                self.forget()
+            else:
+                key = self._key(nlri)
+                self.conflicts[nlri] = Conflict(
                     key,
                     f"route {key}: a route that is not ours has this very key, left alone",
                     f"remove it (ip route del {key}) or configure another route_metric",
                 )
-            else:
-                failures[key] = os.strerror(number)
-        return failures
+        if not fresh:
+            self.replaced.update(nlris)
+        return len(nlris) - len(refused)
 
-    def _from_kernel(self, entry: RouteEntry) -> Route:
-        odd: list[str] = []
-        if entry.others:
-            odd.append(f"attributes {entry.others}")
-        if len(entry.hops) > 1:
-            odd.append("multipath")
-        hop: Hop | None = None
-        onlink = False
-        if entry.hops:
-            first = entry.hops[0]
-            hop = Hop(self._name.get(first.index, f"#{first.index}"), first.gateway)
-            onlink = first.onlink
-        kind = RouteKind.UNICAST
-        if entry.kind == c.RTN_BLACKHOLE:
-            kind = RouteKind.BLACKHOLE
-        elif entry.kind != c.RTN_UNICAST:
-            odd.append(f"type {entry.kind}")
-        if entry.scope != _scope(kind, hop):
-            odd.append(f"scope {entry.scope}")
-        return Route(kind, hop, entry.source, onlink, ", ".join(odd))
+    def _write_beside(self, nlri: Nlri, route: Route) -> int:
+        """Replace ours where a stranger has a route of the same key: REPLACE would hit whichever is first."""
+        entry = self._terms.to_kernel(route)
+        if entry is None:
+            self.failures[nlri] = f"interface {route.hop.device if route.hop else '?'} does not exist"
+            return 0
+        self._remove(nlri[0], [nlri])
+        template = Template.of(Msg.NEWROUTE, Flag.CREATE | Flag.APPEND, entry, nlri[0])
+        refused, _ = self._netlink.write(template, [nlri])
+        if refused:
+            self.failures[nlri] = os.strerror(refused[0])
+            self.forget()
+            return 0
+        self._held[nlri] = self._way(route)
+        return 1
 
-    def _to_kernel(self, key: RouteKey, route: Route) -> bytes | None:
-        hops: tuple[HopEntry, ...] = ()
-        if route.hop is not None:
-            index = self._index.get(route.hop.device)
-            if index is None:
-                return None
-            hops = (HopEntry(index, route.hop.gateway, route.onlink),)
-        return RouteEntry(
-            destination=key.prefix,
-            hops=hops,
-            source=route.source,
-            metric=key.metric,
-            tos=key.tos,
+    def _remove(self, length: int, nlris: list[Nlri]) -> int:
+        entry = RouteEntry(
+            destination=ANYWHERE,
+            metric=self._metric,
             protocol=self._protocol,
-            scope=_scope(route.kind, route.hop),
-            kind=c.RTN_BLACKHOLE if route.kind is RouteKind.BLACKHOLE else c.RTN_UNICAST,
-        ).pack()
-
-
-def _scope(kind: RouteKind, hop: Hop | None) -> int:
-    """As iproute2 chooses: link for a destination on the link, else universe."""
-    on_link = kind is RouteKind.UNICAST and hop is not None and hop.gateway is None
-    return c.RT_SCOPE_LINK if on_link else c.RT_SCOPE_UNIVERSE
-
-
-def dump_routes(netlink: Netlink, *, protocol: int = 0, without: int = 0) -> list[RouteEntry]:
-    """The main table: only `protocol`'s routes (the kernel filters), or all but those of `without`."""
-    return [
-        RouteEntry.unpack(answer.body)
-        for answer in _dump(netlink, protocol)
-        if not without or protocol_of(answer.body) != without
-    ]
-
-
-def count_routes(netlink: Netlink, protocol: int) -> int:
-    """How many routes of `protocol` the main table holds; decodes none."""
-    return len(_dump(netlink, protocol))
-
-
-def _dump(netlink: Netlink, protocol: int) -> list[Message]:
-    try:
-        answers = netlink.dump(Msg.GETROUTE, route_filter(protocol=protocol))
-    except NetlinkError as error:
-        if error.errno == errno.ENOENT:  # a network namespace in which the table was never used
-            return []
-        raise
-    return [answer for answer in answers if answer.type == Msg.NEWROUTE]
-
-
-def underlay_routes(entries: Sequence[RouteEntry], name: Mapping[int, str]) -> tuple[UnderlayRoute, ...]:
-    """Strangers' routes in calc's terms."""
-    return tuple(
-        UnderlayRoute(
-            prefix=entry.destination,
-            hops=()
-            if entry.kind in _REJECTING
-            else tuple(Hop(name.get(hop.index, f"#{hop.index}"), hop.gateway) for hop in entry.hops),
-            metric=entry.metric,
-            tos=entry.tos,
-            source=entry.source,
-            protocol=entry.protocol,
-            whole=_BEYOND_OURS.isdisjoint(entry.others),
+            scope=c.RT_SCOPE_NOWHERE,
+            kind=0,
         )
-        for entry in entries
-    )
+        try:
+            refused, _ = self._netlink.write(Template.of(Msg.DELROUTE, 0, entry, length), nlris)
+        except NetlinkError as error:
+            self._unanswered(nlris, error)
+            return 0
+        kept = {nlris[index]: number for index, number in refused.items() if number not in _GONE}
+        for nlri in nlris:
+            if nlri in kept:
+                self.failures[nlri] = os.strerror(kept[nlri])
+            else:
+                del self._held[nlri]
+        return len(nlris) - len(refused)
 
+    def _remove_copies(self, todo: Mapping[Nlri, Route | None]) -> int:
+        """Leave one route of each key, which is then replaced or deleted: a replacement hits only the first."""
+        doomed = [entry for nlri in self._copies.keys() & todo.keys() for entry in self._copies.pop(nlri)]
+        refused = self._netlink.batch([(Msg.DELROUTE, 0, entry.pack()) for entry in doomed])
+        return len(doomed) - len(refused)
 
-def overlapping(foreign: Sequence[UnderlayRoute], desired: Mapping[RouteKey, Route]) -> dict[RouteKey, Conflict]:
-    """Strangers' routes to prefixes of ours, whatever their metric. The lowest metric gets the packets."""
-    ours: dict[Prefix, RouteKey] = {key.prefix: key for key in desired}
-    found: dict[RouteKey, Conflict] = {}
-    for route in foreign:
-        key = ours.get(route.prefix)
-        if key is not None and route.tos == key.tos:
-            effect = "used instead of" if route.metric < key.metric else "beside"
-            found[key] = Conflict(
-                key,
-                f"route {key}: protocol {route.protocol} has one with metric {route.metric}, {effect} ours",
-                f"remove it (ip route del {route.prefix} metric {route.metric}) if it is not meant to be there",
-            )
-    return found
+    def _sweep(self) -> int:
+        """Delete what is ours and has no key that we use: of an earlier metric, say."""
+        doomed = [*self._odd.items()]
+        entry = RouteEntry(ANYWHERE, protocol=self._protocol, scope=c.RT_SCOPE_NOWHERE, kind=0)
+        bodies = [replace(entry, destination=key.prefix, metric=key.metric, tos=key.tos) for key, _ in doomed]
+        refused = self._netlink.batch([(Msg.DELROUTE, 0, body.pack()) for body in bodies]) if doomed else {}
+        self.odd_failures = {
+            doomed[index][0]: os.strerror(number) for index, number in refused.items() if number not in _GONE
+        }
+        self._odd = {key: entry for key, entry in doomed if key in self.odd_failures}
+        return len(doomed) - len(refused)
+
+    def _unanswered(self, nlris: Collection[Nlri], error: NetlinkError) -> None:
+        """The kernel did not answer: all of it wants a retry, after a look, and the others go on."""
+        self.failures.update(dict.fromkeys(nlris, os.strerror(error.errno or errno.EIO)))
+        self.forget()
+
+    def _key(self, nlri: Nlri) -> RouteKey:
+        return RouteKey(to_prefix(nlri), self._metric)
+
+    def _possible(self, route: Route) -> Route:
+        return replace(route, source=None) if route.source is not None and route.source in self._absent else route

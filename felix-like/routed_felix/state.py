@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from routed.model.address import Address, HostAddress, Prefix
+from routed.model.nlri import Nlri
 
 TUNNEL_KIND = "ipip"
 TUNNEL_MODULE = "ipip"
@@ -46,6 +47,7 @@ class Why(StrEnum):
     UNRESOLVABLE = "next hop unresolvable"
     UNKNOWN_OWNER = "owner unknown"
     NO_POOL = "in no pool"
+    REACHABLE_BY = "a peer's gateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +173,33 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Desired:
-    """The kernel state that this node wants, and the decisions it follows from. A value: equal inputs, equal output.
+class NodeState:
+    """What the node needs besides routes. `addresses` maps an address to the device that carries it.
 
-    `addresses` maps an address to the device that carries it. `sysctls` are paths below /proc/sys, with slashes, since
-    an interface name may contain a dot.
+    `sysctls` are paths below /proc/sys, with slashes, since an interface name may contain a dot.
     """
 
     links: Mapping[str, Link] = field(default_factory=dict[str, Link])
     addresses: Mapping[HostAddress, str] = field(default_factory=dict[HostAddress, str])
     sysctls: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Change:
+    """What to do about the kernel after a change of calc's input.
+
+    `routes` holds every prefix whose route may be another than before, with the route it should have, None for none;
+    all have our metric. The prefixes that it does not hold want what they wanted.
+    """
+
+    node: NodeState = field(default_factory=NodeState)
+    routes: Mapping[Nlri, Route | None] = field(default_factory=dict[Nlri, Route | None])
+
+
+@dataclass(frozen=True)
+class Desired(NodeState):
+    """The kernel state that this node wants, and the decisions it follows from. A value: equal inputs, equal output."""
+
     routes: Mapping[RouteKey, Route] = field(default_factory=dict[RouteKey, Route])
     decisions: Mapping[Prefix, Forwarding] = field(default_factory=dict[Prefix, Forwarding])
     problems: tuple[Problem, ...] = ()
@@ -206,10 +225,11 @@ class Conflict:
 class Report:
     """What one apply did.
 
-    `programmed` routes are in the kernel as desired; `changed` counts the objects written (0: nothing was sent);
-    `failures` have the kernel's reason and want a retry; `conflicts` want an operator.
+    Of `desired` routes `programmed` are in the kernel as they should be; `changed` counts the objects written (0:
+    nothing was sent); `failures` have the kernel's reason and want a retry; `conflicts` want an operator.
     """
 
+    desired: int = 0
     programmed: int = 0
     changed: int = 0
     failures: Mapping[Key, str] = field(default_factory=dict[Key, str])

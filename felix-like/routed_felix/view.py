@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from routed.model.address import Address, Prefix
+from routed.model.address import Address, AnyAddress, Prefix
 from routed.model.cluster import Cluster
 from routed.model.endpoint import Endpoint
 from routed.model.interface import Interface
+from routed.model.nlri import Nlri
 from routed.model.path import Path
 from routed_felix.state import Settings, UnderlayRoute
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """The input of `calc.desired`.
+    """The input of calc.
 
-    `best` is the Loc-RIB: the paths of each prefix in order of preference. `blocks` are the node's own. `interfaces`,
-    `underlay` and `tunnel` (whether the tunnel device is there or can be made) are what `Dataplane.read` found;
-    `tunnel_address` is the IPAM's, None while there is none.
+    `best` is the Loc-RIB of IPv4 unicast: the paths of each prefix in order of preference. It may be live, changing
+    between calls; whatever else is here is a value. Tuples of paths are shared among prefixes, and calc counts on it:
+    it decides once per tuple. `blocks` are the node's own, `peers` whom it has sessions with, `gateways` those through
+    which some of these are to be reached. `interfaces`, `underlay` and `tunnel` (whether the tunnel device is there or
+    can be made) are what the `Dataplane` found; `tunnel_address` is the IPAM's, None while there is none.
     """
 
     node: str
     cluster: Cluster
-    best: Mapping[Prefix, tuple[Path, ...]] = field(default_factory=dict[Prefix, tuple[Path, ...]])
-    blocks: Iterable[Prefix] = ()
-    endpoints: Iterable[Endpoint] = ()
+    best: Mapping[Nlri, tuple[Path, ...]] = field(default_factory=dict[Nlri, tuple[Path, ...]])
+    blocks: Sequence[Prefix] = ()
+    peers: Sequence[AnyAddress] = ()
+    gateways: Mapping[Address, Address] = field(default_factory=dict[Address, Address])
+    endpoints: Sequence[Endpoint] = ()
     interfaces: Mapping[str, Interface] = field(default_factory=dict[str, Interface])
     underlay: Sequence[UnderlayRoute] = ()
     tunnel_address: Address | None = None

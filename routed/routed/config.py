@@ -43,6 +43,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: Annotated[
         Path, Meta(description="Directory of the agent's lock and of the socket that the CNI plugin calls.")
     ] = Path("/run/routed")
+    secrets_dir: Annotated[
+        Path, Meta(description="Directory of passwords, each a file NAME/KEY as a resource's `secretKeyRef` names it.")
+    ] = Path("/etc/routed/secrets")
     health_port: Annotated[Port, Meta(description="TCP port on 127.0.0.1 of /liveness, /readiness and /status.")] = 9099
     metrics_port: Annotated[Port, Meta(description="TCP port on 127.0.0.1 of /metrics.")] = 9091
     route_protocol: Annotated[
@@ -86,6 +89,17 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
             description="Hold time: a session without a message for so long is down.",
         ),
     ] = 90
+    bgp_member_local_pref: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=4294967295,
+            description="LOCAL_PREF of a path that another member originated: through the mesh or a reflector.",
+        ),
+    ] = 90
+    bgp_fabric_local_pref: Annotated[
+        int, Meta(ge=1, le=4294967295, description="LOCAL_PREF of a path that a router of the fabric originated.")
+    ] = 100
     resync_seconds: Annotated[
         int,
         Meta(

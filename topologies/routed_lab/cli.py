@@ -73,8 +73,21 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     def kernel(added: argparse.ArgumentParser, text: str) -> None:
         added.add_argument("--kernel", choices=("auto", "host", "uml"), default="auto", help=text)
 
+    def variant(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added.add_argument(
+            "--resources",
+            dest="variant",
+            metavar="FILE",
+            type=Path,
+            action="extend",
+            nargs="+",
+            default=[],
+            help="a variant: resources (file or directory) on top of those that the topology names",
+        )
+        return added
+
     where = "where to run it; auto (default): the host's if it has the drivers and we are root, else uml"
-    kernel(command("up", "bring the lab up and leave it in the background"), where)
+    kernel(variant(command("up", "bring the lab up and leave it in the background")), where)
     check = command("check", "ping every pod pair and compare what the wire carried with what the topology implies")
     checking(check)
     kernel(check, "refuse unless the lab runs there; auto (default): wherever it runs")
@@ -88,7 +101,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     command("down", "take the lab down; nothing of it remains")
     run_all = command("run", "bring the lab up, check it and take it down again, even when interrupted")
     checking(run_all)
-    kernel(run_all, where)
+    kernel(variant(run_all), where)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -100,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
     file = args.file.absolute()
     try:
-        topology = load(file)
+        topology = load(file, _variant(args))
     except OperatorError:
         if args.lab_command != "down" or (lab := _up_from(file)) is None:
             raise
@@ -125,6 +138,10 @@ def run(args: argparse.Namespace) -> int:
         return 130
 
 
+def _variant(args: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(str(path.absolute()) for path in getattr(args, "variant", ()))
+
+
 def _start(topology: Topology, args: argparse.Namespace, *, leashed: bool) -> tuple[Client, str]:
     """Choose the kernel and start the keeper; nothing is made before the choice is good."""
     from routed_lab import client, kernels, launch
@@ -140,12 +157,17 @@ def _start(topology: Topology, args: argparse.Namespace, *, leashed: bool) -> tu
     return client.Client(launch.start_keeper(settings)), kernel
 
 
-def _raise(client: Client, topology: Topology, kernel: str) -> None:
+def _raise(client: Client, topology: Topology, args: argparse.Namespace, kernel: str) -> None:
     """Have the lab built; an interruption takes down what there is before it goes on its way."""
     from routed_lab import report, wire
 
     progress = report.Progress()
-    request = wire.Up(id=client.new_id(), file=str(topology.path), kernel="host" if kernel == "host" else "uml")
+    request = wire.Up(
+        id=client.new_id(),
+        file=str(topology.path),
+        variant=_variant(args),
+        kernel="host" if kernel == "host" else "uml",
+    )
     try:
         client.call(request, progress)
     except RoutedError:
@@ -174,7 +196,7 @@ def _lower(client: Client, lab: str) -> None:
 def _up(topology: Topology, args: argparse.Namespace) -> int:
     client, kernel = _start(topology, args, leashed=False)
     with client:
-        _raise(client, topology, kernel)
+        _raise(client, topology, args, kernel)
     return 0
 
 
@@ -182,7 +204,7 @@ def _run(topology: Topology, args: argparse.Namespace) -> int:
     _known_node(topology, args.without_tor)
     client, kernel = _start(topology, args, leashed=True)
     with client:
-        _raise(client, topology, kernel)
+        _raise(client, topology, args, kernel)
         try:
             checked = _ask_check(client, args)
         finally:

@@ -14,6 +14,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING
 
 from routed.errors import OperatorError
+from routed.model.adjacency import adjacencies
 from routed.model.resources import EncapsulationMode
 
 if TYPE_CHECKING:
@@ -88,12 +89,12 @@ def tor_sessions(topology: Topology) -> tuple[TorSession, ...]:
     owner = {address: router.name for router in topology.routers for address in addresses(router)}
     cluster = topology.cluster
     return tuple(
-        TorSession(name, owner[peer.spec.peer_ip], peer.spec.peer_ip, cluster.address(name).ip)
+        TorSession(name, owner[found.address], found.address, cluster.address(name).ip)
         for name in cluster.nodes
-        for peer in cluster.peers.values()
-        if peer.spec.node in (None, name)
-        and peer.spec.peer_ip in owner
-        and peer.spec.peer_ip in cluster.address(name).network
+        for found in adjacencies(cluster, name)
+        if isinstance(found.address, IPv4Address)
+        and found.address in owner
+        and found.address in cluster.address(name).network
     )
 
 

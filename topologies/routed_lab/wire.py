@@ -57,11 +57,12 @@ class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 class Up(_Message, frozen=True, tag="up"):
     """Build the lab that `file` (an absolute path) describes and keep it; ends when the lab is ready.
 
-    `kernel` says where the runner runs. `leftovers` allows it to remove what an earlier run of the same lab, which was
-    killed, left in the kernel.
+    `variant` are absolute paths of resources that go on top of those of the file. `kernel` says where the runner runs.
+    `leftovers` allows it to remove what an earlier run of the same lab, which was killed, left in the kernel.
     """
 
     file: str
+    variant: tuple[str, ...] = ()
     kernel: Literal["host", "uml"] = "uml"
     leftovers: bool = True
 

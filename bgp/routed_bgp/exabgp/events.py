@@ -1,36 +1,59 @@
-"""What ExaBGP says on its API: one line of JSON for an event, `done` or `error` for an answer."""
+"""What the launcher sends, read in order: frames as events, and in stock mode the lines of ExaBGP's API."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 import msgspec
 
-from routed.errors import Bug
-from routed.model.address import Address
+from routed.errors import Bug, PeerError
+from routed.model.address import AnyAddress
+from routed_bgp import open as opens
+from routed_bgp.exabgp.frames import Frame, Kind, split_address
 from routed_bgp.notification import describe
-from routed_bgp.speaker import Ending, SessionDown, UpdateReceived
+from routed_bgp.speaker import (
+    Ending,
+    RefreshReceived,
+    SessionDown,
+    SessionUp,
+    UpdatesReceived,
+)
+from routed_bgp.update import refresh
 
-_OPEN, _UPDATE = 1, 2  # message types, RFC 4271 section 4.1
-_NOTIFICATION = re.compile(r"notification (sent|received) \((\d+),(\d+)\)")
-_OURS = ("graceful restarted negotiated", "stop, message")  # we closed: settings changed, session removed, shutdown
-_COLLISION = "closing outgoing connection"
+_OPEN, _UPDATE, _ROUTE_REFRESH = 1, 2, 5  # message types, RFC 4271 section 4.1, RFC 2918
+_NOTIFICATION = re.compile(r"notification (sent|received) \((\d+),(\d+)\)(?: ([0-9a-f]*))?")
+_LOCAL = {
+    "graceful restarted negotiated": "closed by this node",
+    "stop, message": "closed by this node",
+    "closing connection: it does not read": "the peer does not read what we send",
+    "closing outgoing connection": "connection collision: the other connection goes on",
+    "connection received before": "connection collision: the other connection goes on",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Established:
-    """The session is up; the OPEN came before, as `Opened`."""
+class Hello:
+    """The launcher runs; `note` says why it is the stock mode, and is empty with the seams."""
 
-    peer: Address
+    note: str
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """The peer's OPEN, without its header. The session may still fail."""
+class Up:
+    """A session came up, and what is sent to it has this tag."""
 
-    peer: Address
-    body: bytes
+    event: SessionUp
+    tag: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """ExaBGP took an OPEN that we cannot read: the session is useless."""
+
+    peer: AnyAddress
+    error: PeerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +63,93 @@ class Answer:
     done: bool
 
 
-Line = Established | Opened | SessionDown | UpdateReceived | Answer | None
+Told = Hello | Up | Unreadable | SessionDown | UpdatesReceived | RefreshReceived | Answer
+
+
+class Reader:
+    """Reads the frames of one launcher."""
+
+    def __init__(self) -> None:
+        self._peers: dict[int, AnyAddress | None] = {}  # by tag; None: its OPEN was unreadable, as is what follows
+        self._tags: dict[AnyAddress, int] = {}
+        self._opens: dict[AnyAddress, bytes] = {}
+        self._last_tag = 0
+        # sessions with peers whose OPEN we could not read: what they say before they are closed means nothing
+        self._deaf: dict[int, AnyAddress] = {}
+
+    def tag(self, peer: AnyAddress) -> int | None:
+        """The tag of the session that `peer` has now."""
+        return self._tags.get(peer)
+
+    def up(self) -> list[AnyAddress]:
+        """The peers whose session is up."""
+        return list(self._tags)
+
+    def read(self, frame: Frame) -> Told | None:
+        """What `frame` tells; None when it is nothing to us. Raises Bug when the launcher does not send such."""
+        kind, tags, payload = frame
+        try:
+            match kind:
+                case Kind.MESSAGES | Kind.REFRESH if tags[0] in self._deaf:
+                    return None
+                case Kind.MESSAGES:
+                    peer = self._peers[tags[0]]
+                    return UpdatesReceived(peer, payload) if peer else None
+                case Kind.LINE:
+                    return self._line(payload.strip())
+                case Kind.UP:
+                    peer, body = split_address(payload)
+                    return self._up(peer, body, tags[0])
+                case Kind.DOWN:
+                    peer, reason = split_address(payload)
+                    return self._down(peer, reason.decode(errors="replace"))
+                case Kind.REFRESH:
+                    peer = self._peers[tags[0]]
+                    return _refresh(peer, payload) if peer else None
+                case Kind.HELLO:
+                    return Hello(payload.decode(errors="replace"))
+        except (msgspec.MsgspecError, LookupError, ValueError) as error:
+            raise Bug(f"ExaBGP's API: cannot read {payload[:200]!r}: {error}") from error
+
+    def _up(self, peer: AnyAddress, body: bytes, tag: int) -> Told:
+        self._tags[peer], self._peers[tag] = tag, None
+        try:
+            opened = opens.decode(body)
+        except PeerError as error:
+            self._deaf[tag] = peer
+            return Unreadable(peer, error)
+        self._peers[tag] = peer
+        return Up(SessionUp(peer, opened), tag)
+
+    def _down(self, peer: AnyAddress, reason: str) -> SessionDown:
+        if (tag := self._tags.pop(peer, None)) is not None:
+            del self._peers[tag]
+        for deaf in [tag for tag, each in self._deaf.items() if each == peer]:
+            del self._deaf[deaf]
+        return ended(peer, reason)
+
+    def _line(self, text: bytes) -> Told | None:
+        """A line of the API: one of JSON for an event, `done` or `error` for an answer."""
+        if not text.startswith(b"{"):
+            return Answer(text == b"done") if text in (b"done", b"error") else None
+        report = _decode(text).neighbor
+        if report is None:
+            return None
+        peer = ip_address(report.address.peer)
+        if message := report.message:
+            return self._message(peer, message)
+        if report.state == "up":
+            self._last_tag += 1
+            return self._up(peer, self._opens.pop(peer, b""), self._last_tag)
+        return self._down(peer, report.reason) if report.state == "down" else None
+
+    def _message(self, peer: AnyAddress, message: _Message) -> Told | None:
+        body = bytes.fromhex(message.body.removeprefix("0x"))
+        if message.category == _UPDATE:
+            return UpdatesReceived(peer, bytes.fromhex(message.header.removeprefix("0x")) + body)
+        if message.category == _OPEN:
+            self._opens[peer] = body
+        return _refresh(peer, body) if message.category == _ROUTE_REFRESH else None
 
 
 class _Addresses(msgspec.Struct):
@@ -49,6 +158,7 @@ class _Addresses(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     category: int
+    header: str
     body: str
 
 
@@ -66,35 +176,21 @@ class _Report(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Report).decode
 
 
-def parse(line: bytes) -> Line:
-    """What `line` tells; None when it is nothing to us. Raises Bug when it is not what ExaBGP 5.0.15 writes."""
-    text = line.strip()
-    if not text.startswith(b"{"):
-        return Answer(text == b"done") if text in (b"done", b"error") else None
-    try:
-        report = _decode(text).neighbor
-        if report is None:
-            return None
-        peer = Address(report.address.peer)
-        if message := report.message:
-            body = bytes.fromhex(message.body.removeprefix("0x"))
-            if message.category == _UPDATE:
-                return UpdateReceived(peer, body)
-            return Opened(peer, body) if message.category == _OPEN else None
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise Bug(f"ExaBGP's API: cannot read {text[:200]!r}: {error}") from error
-    if report.state == "up":
-        return Established(peer)
-    return SessionDown(peer, *_ending(report.reason)) if report.state == "down" else None
+def _refresh(peer: AnyAddress, body: bytes) -> RefreshReceived | None:
+    asked = refresh(body)
+    return RefreshReceived(peer, *asked) if asked else None
 
 
-def _ending(reason: str) -> tuple[Ending, str]:
+def ended(peer: AnyAddress, reason: str) -> SessionDown:
     """What ExaBGP's reason for a closed session means."""
     if match := _NOTIFICATION.match(reason):
-        direction, code, subcode = match.groups()
-        return Ending.NOTIFICATION, f"NOTIFICATION {direction}: {describe(int(code), int(subcode))}"
-    if reason.startswith(_OURS):
-        return Ending.LOCAL, "closed by this node"
-    if reason.startswith(_COLLISION):
-        return Ending.LOCAL, "connection collision: the other connection goes on"
-    return Ending.CLOSED, "connection refused, lost, or closed without NOTIFICATION"
+        direction, code, subcode, data = match.groups()
+        words = describe(int(code), int(subcode), bytes.fromhex(data or ""))
+        return SessionDown(
+            peer, Ending.NOTIFICATION, f"NOTIFICATION {direction}: {words}", code=int(code), subcode=int(subcode)
+        )
+    for beginning, words in _LOCAL.items():
+        if reason.startswith(beginning):
+            return SessionDown(peer, Ending.LOCAL, words)
+    known = reason.removeprefix("closing connection: ") if reason != "closing connection" else ""
+    return SessionDown(peer, Ending.CLOSED, known or "the connection was lost, or closed without NOTIFICATION")

@@ -1,9 +1,9 @@
 """The agent: inputs in, one desired state out, reconciled.
 
-    store -> Cluster --+
-    speaker -> Loc-RIB-+--> View -> calc -> Desired -> Dataplane -> kernel
-    plugin -> endpoints+                                   |
-    netlink events ----+ <---------------------------------+ repair
+    store -> Cluster ---+
+    Routing -> Loc-RIB -+--> View -> calc -> Desired -> Dataplane -> kernel
+    plugin -> endpoints +                                   |
+    netlink events -----+ <---------------------------------+ repair
 
 Everything happens in one event loop. Whatever changes an input sets `_dirty`; one task computes and applies, so that a
 burst of events costs one reconcile. An input changes without an `await` in between, so that no reconcile sees half of
@@ -18,34 +18,41 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
-from enum import StrEnum
 
 from routed.agent.backoff import Backoff
+from routed.agent.bgp_observation import BgpObservation, Tally
 from routed.agent.cluster_source import Reading, readings
+from routed.agent.drain_source import drains
+from routed.agent.faults import Faults, Subject
 from routed.agent.gate import Gate, missing
-from routed.agent.health import Answer, HealthServer, as_json
+from routed.agent.neighbourhood import Neighbourhood
 from routed.agent.notify import notify
+from routed.agent.pages import serve
 from routed.agent.programmer import Programmer
-from routed.agent.status import Observation, metrics, status
+from routed.agent.routing import Routing
+from routed.agent.status import Observation
 from routed.agent.tunnel_address import TunnelAddress
 from routed.config import AgentConfig
-from routed.errors import EnvironmentFault, OperatorError, RoutedError
+from routed.errors import EnvironmentFault, OperatorError
 from routed.ipam.allocator import Allocator
-from routed.model.address import Address
+from routed.model.address import Address, AnyAddress, Family
 from routed.model.cluster import Cluster
 from routed.store import Store
-from routed_bgp.rib import Rib
-from routed_bgp.sessions import own_blocks, wanted_advertisements, wanted_sessions
-from routed_bgp.speaker import Speaker, SpeakerFailed, SpeakerStarted
+from routed_bgp.bfd.client import Bfd, BfdFault
+from routed_bgp.bfd.ledger import BfdChange
+from routed_bgp.policy import host
+from routed_bgp.speaker import SessionDown, SessionUp, Speaker, SpeakerFailed, SpeakerStarted
 from routed_cni.plugin import Plugin
 from routed_felix.dataplane import Dataplane, Kernel
-from routed_felix.monitor import Monitor
+from routed_felix.monitor import Changes, Monitor
 from routed_felix.state import Settings
 from routed_felix.view import View
 
 _log = logging.getLogger("routed.agent")
 
 COALESCE_SECONDS = 0.005  # a burst of UPDATEs is one reconcile, a lone one is not kept waiting
+SECRETS_SECONDS = 5.0  # between two looks at the files with passwords
+LARGE, LOAD_SECONDS, LONGEST_LOAD_SECONDS = 1000, 0.05, 2.0  # prefixes; while so many more come, so long each, at most
 LONGEST_REST_SECONDS = 1.0  # between two reconciles, however long the last one took
 
 
@@ -59,15 +66,7 @@ class Parts:
     monitor: Monitor
     allocator: Allocator
     plugin: Plugin
-
-
-class Subject(StrEnum):
-    """What can be wrong with the agent as a whole; one fault each at a time."""
-
-    STORE = "store"
-    CLUSTER = "cluster"
-    TUNNEL = "tunnel address"
-    BGP = "bgp"
+    bfd: Bfd
 
 
 class Agent:
@@ -90,12 +89,16 @@ class Agent:
         self._parts = parts
         self._kernel = kernel
         self._now = now
-        self._rib = Rib()
+        self._routing = Routing(config, parts.speaker, parts.bfd, now)
+        self._around: tuple[object, object, object] = (None, None, None)
+        self._hops: frozenset[AnyAddress] = frozenset()
+        self._note = ""  # how the speaker runs, if not as it should
         self._cluster = Cluster()
         self._unreadable: tuple[EnvironmentFault, ...] = ()
         self._tunnel = TunnelAddress(parts.allocator, config.node, config.tunnel_device)
         self._tunnel_address: Address | None = None
-        self._faults: dict[Subject, RoutedError] = {}
+        self._tally = Tally()
+        self._faults = Faults()
         self._gate = Gate(config.bgp_sync_seconds, holds_routes=True)
         self._programmer = Programmer(parts.dataplane, self._view, config.resync_seconds)
         self._dirty = asyncio.Event()
@@ -103,6 +106,7 @@ class Agent:
         self._starting = False
         self._serving = False  # from now on nothing but a bug ends the agent
         self._ready = False
+        self._urgent = False  # something happened that waits for no table
         self._spent = 0.0  # seconds of work since the last round began
 
     # ---- life
@@ -114,7 +118,7 @@ class Agent:
         """
         async with AsyncExitStack() as stack:
             self._gate = Gate(self._config.bgp_sync_seconds, holds_routes=self._parts.dataplane.holds_routes())
-            self._listen(stack)
+            serve(stack, self._config, not_ready=self.not_ready, observe=self.observe, observe_bgp=self.observe_bgp)
             loop, monitor = asyncio.get_running_loop(), self._parts.monitor.fileno()
             loop.add_reader(monitor, self._kernel_changed)
             stack.callback(loop.remove_reader, monitor)
@@ -122,6 +126,9 @@ class Agent:
             tasks = [
                 asyncio.create_task(self._follow_store(serve_plugin), name="store"),
                 asyncio.create_task(self._follow_speaker(), name="speaker"),
+                asyncio.create_task(self._follow_bfd(), name="bfd"),
+                asyncio.create_task(self._follow_drain(), name="drain"),
+                asyncio.create_task(self._follow_secrets(), name="secrets"),
                 asyncio.create_task(self._work(), name="reconcile"),
             ]
             try:
@@ -136,29 +143,6 @@ class Agent:
             for error in filter(None, errors):
                 raise error
 
-    def _listen(self, stack: AsyncExitStack) -> None:
-        config = self._config
-        health = HealthServer(
-            config.health_port,
-            {
-                "/liveness": lambda: (200, "text/plain", b"alive\n"),
-                "/readiness": self._readiness,
-                "/status": lambda: as_json(status(self.observe())),
-            },
-            "health_port",
-        )
-        stack.callback(health.close)
-        numbers = HealthServer(config.metrics_port, {"/metrics": lambda: metrics(self.observe())}, "metrics_port")
-        stack.callback(numbers.close)
-
-    def _set_fault(self, subject: Subject, error: RoutedError | None) -> None:
-        """Keep what is wrong for the status; what is tried every few seconds is logged once."""
-        before = self._faults.pop(subject, None)
-        if error is not None:
-            self._faults[subject] = error
-            if str(error) != str(before):
-                _log.error("%s", error)
-
     # ---- the store
 
     async def _follow_store(self, serve_plugin: Callable[[], Awaitable[object]]) -> None:
@@ -171,12 +155,12 @@ class Agent:
                     async for reading in following:
                         read = True
                         await self._take(reading, serve_plugin)
-                        self._set_fault(Subject.STORE, None)
+                        self._faults.set(Subject.STORE, None)
                         backoff.succeeded()
             except EnvironmentFault as fault:
                 if not read or self._starting:  # a mistake of the configuration, not an outage
                     raise
-                self._set_fault(Subject.STORE, fault)
+                self._faults.set(Subject.STORE, fault)
                 await asyncio.sleep(backoff.failed(self._now()))
 
     async def _take(self, reading: Reading, serve_plugin: Callable[[], Awaitable[object]]) -> None:
@@ -192,9 +176,9 @@ class Agent:
         else:
             try:
                 await self._adopt(cluster)
-                self._set_fault(Subject.CLUSTER, None)
+                self._faults.set(Subject.CLUSTER, None)
             except OperatorError as error:  # what was good before stays; the operator sees it in the status
-                self._set_fault(Subject.CLUSTER, error)
+                self._faults.set(Subject.CLUSTER, error)
         self._dirty.set()
 
     async def _leave(self, cluster: Cluster) -> None:
@@ -203,12 +187,12 @@ class Agent:
         if self._known:
             self._gate.reset()
             self._cluster = cluster
-            await self._speak(cluster)
+            await self._routing.adopt(cluster)
 
     async def _begin(self, cluster: Cluster) -> None:
         """The first cluster with this node. Nothing is made, in the store or the kernel, before BGP can listen."""
         self._programmer.require_address(self._config.node, cluster.address(self._config.node))
-        if await self._speak(cluster):
+        if await self._routing.adopt(cluster):
             await self._speaking.wait()  # if it fails instead, `_follow_speaker` ends the agent
         await self._adopt(cluster)
 
@@ -216,22 +200,11 @@ class Agent:
         """Work by this cluster from now on. Raises with nothing changed but, perhaps, an address assigned."""
         await self._parts.allocator.set_blocks(cluster.assignable(self._config.node))
         tunnel_address = await self._tunnel.assign(cluster)
-        self._set_fault(Subject.TUNNEL, self._tunnel.fault)
+        self._faults.set(Subject.TUNNEL, self._tunnel.fault)
         # from here to the speaker nothing is awaited: a cluster without its sessions would count as in sync
         self._cluster, self._tunnel_address = cluster, tunnel_address
         self._gate.begin(self._now())
-        await self._speak(cluster)
-
-    async def _speak(self, cluster: Cluster) -> bool:
-        """Have the sessions that this node has in `cluster`; False when it has none."""
-        config = self._config
-        sessions = wanted_sessions(
-            cluster, config.node, hold_time=config.bgp_hold_seconds, restart_time=config.bgp_restart_seconds
-        )
-        self._rib.set_policy(cluster, config.node)
-        self._rib.set_sessions(sessions, self._now())
-        await self._parts.speaker.set(sessions, wanted_advertisements(cluster, config.node))
-        return bool(sessions)
+        await self._routing.adopt(cluster)
 
     @property
     def _known(self) -> bool:
@@ -243,42 +216,79 @@ class Agent:
     async def _follow_speaker(self) -> None:
         async for event in self._parts.speaker.events():
             match event:
-                case SpeakerStarted():
-                    self._set_fault(Subject.BGP, None)
+                case SpeakerStarted(note):
+                    if note:
+                        _log.warning("%s", note)
+                    self._note = note
+                    self._faults.set(Subject.BGP, None)
                     self._speaking.set()
-                    changed = True
+                    self._dirty.set()
                 case SpeakerFailed(fault):
                     if not self._serving:
                         raise fault
-                    self._set_fault(Subject.BGP, fault)
-                    changed = False
+                    self._faults.set(Subject.BGP, fault)
                 case _:
-                    faulty = self._rib.faulty
-                    changed = bool(self._rib.handle(event, self._now())) or not self._gate.in_sync
-                    for peer in self._rib.faulty - faulty:
-                        await self._parts.speaker.reset(peer)
-            if changed:
-                self._dirty.set()
+                    self._tally.take(event)
+                    await self._routing.handle(event)
+                    # a session that comes or goes has deadlines, which `_wait` has to learn of, also without a route
+                    turned = isinstance(event, SessionUp | SessionDown)
+                    if turned or self._routing.pending or not self._gate.in_sync:
+                        self._dirty.set()
+
+    async def _follow_bfd(self) -> None:
+        async for event in self._parts.bfd.events():
+            match event:
+                case BfdFault(fault):
+                    self._faults.set(Subject.BFD, fault)
+                case BfdChange():
+                    await self._routing.bfd_changed(event)
+                    if self._routing.pending:
+                        self._dirty.set()
+
+    async def _follow_drain(self) -> None:
+        """A store that goes away leaves the node as drained as it is."""
+        backoff = Backoff()
+        while True:
+            try:
+                async with aclosing(drains(self._parts.store, self._config.node)) as following:
+                    async for drain in following:
+                        self._routing.drain(drain)
+                        backoff.succeeded()
+            except EnvironmentFault:  # `_follow_store` has told, or ends the agent
+                await asyncio.sleep(backoff.failed(self._now()))
+
+    async def _follow_secrets(self) -> None:
+        """A password that is changed, or written where it was missing, counts without a change of the cluster."""
+        while True:
+            await asyncio.sleep(SECRETS_SECONDS)
+            try:
+                if self._serving and await self._routing.read_secrets():
+                    self._faults.set(Subject.CLUSTER, None)
+                    self._dirty.set()
+            except OperatorError as error:
+                self._faults.set(Subject.CLUSTER, error)
 
     def _kernel_changed(self) -> None:
         """Something happened in the kernel. If it matters, what follows is read with the reconcile that it asks for."""
         if self._read_monitor():
             asyncio.get_running_loop().remove_reader(self._parts.monitor.fileno())
+            self._urgent = True
             self._dirty.set()
 
     def _read_monitor(self) -> bool:
         """Take in all events that wait; whether one of them matters."""
         started = time.monotonic()
         try:
-            return bool(self._parts.monitor.read())
+            return self._programmer.take(self._parts.monitor.read())
         except OSError as error:
             _log.warning("netlink events could not be read (%s): comparing everything", error.strerror or error)
-            return True
+            return self._programmer.take(Changes(overflow=True))
         finally:
             self._spent += time.monotonic() - started
 
     def endpoints_changed(self) -> None:
         """A pod came or went."""
+        self._urgent = True
         self._dirty.set()
 
     # ---- the one desired state
@@ -287,26 +297,51 @@ class Agent:
         loop, monitor = asyncio.get_running_loop(), self._parts.monitor.fileno()
         while True:
             await self._wait()
-            self._spent = 0.0
-            self._read_monitor()
+            self._spent, self._urgent = 0.0, False
             now = self._now()
             loop.add_reader(monitor, self._kernel_changed)  # what comes from here on asks for another reconcile
-            self._rib.expire(now)
-            if not self._gate.in_sync:
-                self._gate.watch(now, synced=self._rib.synced(now), peers=self._rib.status())
+            await self._routing.expire(now)
+            waiting = not self._gate.in_sync
+            if waiting:
+                self._gate.watch(now, synced=self._routing.rib.synced(now), peers=self._routing.rib.status)
+            if waiting and (self._gate.in_sync or self._routing.whole(now)):
+                self._routing.release()
             if self._known:
                 async with self._kernel:
                     started = time.monotonic()
-                    self._programmer.reconcile(now, write=self._gate.may_write)
-                    self._spent += time.monotonic() - started
+                    # only now: a pod that was wired while we waited has its route, and the events say so
+                    self._read_monitor()
+                    pods = self._parts.plugin.endpoints().values()
+                    self._routing.rib.set_assigned(frozenset(host(pod.address) for pod in pods))
+                    await self._routing.settle()
+                    changed = self._routing.take_changes(Family.IPV4)
+                    await self._programmer.reconcile_aside(now, changed, write=self._gate.may_write)
+                    # a table that arrives is wanted in the kernel soon: only what others do to the kernel must wait
+                    self._spent = 0.0 if changed else self._spent + time.monotonic() - started
+                started = time.monotonic()
+                await self._look_around()  # many next hops are many questions, and a table judged again
+                self._spent += time.monotonic() - started
             self._tell_ready()
+
+    async def _look_around(self) -> None:
+        """Tell BGP what its next hops and peers are to this node, when that may be something else than before."""
+        view, hops = self._programmer.view, self._routing.rib.next_hops
+        if view is None:
+            return
+        around = view.interfaces, view.underlay, view.cluster
+        if hops == self._hops and all(new is old for new, old in zip(around, self._around, strict=True)):
+            return
+        self._around, self._hops = around, hops
+        await self._routing.interfaces_changed(Neighbourhood(view))
+        if self._routing.pending:
+            self._dirty.set()
 
     async def _wait(self) -> None:
         """Until something changed or is due; and after a change as long again as the last round of work took.
 
-        So a storm of changes costs about half of a processor, and the loop has time for pods and probes.
+        So a storm of kernel events costs about half of a processor, and the loop has time for pods and probes.
         """
-        times = [self._rib.next_deadline]
+        times = [self._routing.next_deadline]
         if self._known:  # else nobody would meet these, and they would be due for ever
             times += [self._gate.next_deadline, self._programmer.next_deadline]
         soonest = min((each for each in times if each is not None), default=None)
@@ -318,14 +353,27 @@ class Agent:
         finally:
             self._dirty.clear()
         await asyncio.sleep(min(max(COALESCE_SECONDS, self._spent), LONGEST_REST_SECONDS))
+        await self._load()
         self._dirty.clear()
+
+    async def _load(self) -> None:
+        """Let a table that arrives arrive, before any of it goes to the kernel: both are done sooner, one by one.
+
+        What happens in the kernel or to pods waits for no table, and none waits for long.
+        """
+        waited, before = 0.0, LARGE
+        while waited < LONGEST_LOAD_SECONDS and not self._urgent and (count := self._routing.waiting) > before:
+            await asyncio.sleep(LOAD_SECONDS)
+            waited, before = waited + LOAD_SECONDS, count
 
     def _view(self, kernel: Kernel) -> View:
         return View(
             node=self._config.node,
             cluster=self._cluster,
-            best=dict(self._rib.best),
-            blocks=own_blocks(self._cluster, self._config.node),
+            best=self._routing.rib.best(Family.IPV4),
+            blocks=self._cluster.own_blocks(self._config.node),
+            peers=tuple(session.peer for session in self._routing.sessions),
+            gateways=self._routing.gateways,
             endpoints=tuple(self._parts.plugin.endpoints().values()),
             interfaces=kernel.interfaces,
             underlay=kernel.underlay,
@@ -357,7 +405,7 @@ class Agent:
             if fault is not None:
                 return fault.message
         if not self._gate.in_sync:
-            return f"waiting for End-of-RIB from {missing(self._rib.status())}"
+            return f"waiting for End-of-RIB from {missing(self._routing.rib.status())}"
         if self._programmer.report.failures:
             return f"{len(self._programmer.report.failures)} objects could not be written to the kernel"
         return None
@@ -368,23 +416,26 @@ class Agent:
             notify("READY=1")
             _log.info("ready")
 
-    def _readiness(self) -> Answer:
-        reason = self.not_ready()
-        return (200, "text/plain", b"ready\n") if reason is None else (503, "text/plain", f"{reason}\n".encode())
+    def observe_bgp(self) -> BgpObservation:
+        """All that is told of BGP, as of now."""
+        return BgpObservation.of(self._routing, self._tally, self._parts.bfd.states(), self._now(), self._note)
 
     def observe(self) -> Observation:
         """All that status and metrics tell, as of now."""
-        programmer, faults = self._programmer, [*self._faults.values(), *self._unreadable]
+        programmer, faults = self._programmer, [*self._faults, *self._unreadable]
+        faults += [fault.error for fault in self._routing.faults]
         if programmer.fault is not None:
             faults.append(programmer.fault)
         return Observation(
             node=self._config.node,
             not_ready=self.not_ready(),
             in_sync=self._gate.in_sync,
-            now=self._now(),
-            peers=self._rib.status(),
-            desired=programmer.desired,
+            bgp=self.observe_bgp(),
+            counts=programmer.counts,
+            decisions=programmer.decisions(),
+            problems=programmer.problems,
             report=programmer.report,
+            tunnel_wanted=programmer.tunnel_wanted,
             tunnel_device=self._config.tunnel_device,
             tunnel_available=programmer.view.tunnel if programmer.view else False,
             tunnel_address=self._tunnel_address,

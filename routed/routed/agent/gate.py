@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from routed_bgp.rib import PeerStatus
+from routed_bgp.peer_status import PeerStatus
 
 _log = logging.getLogger("routed.agent")
 
@@ -43,8 +43,8 @@ class Gate:
         """The node left the cluster, and its sessions with it; its routes are kept until it is in sync again."""
         self.in_sync, self._holds_routes, self._until = False, True, None
 
-    def watch(self, now: float, *, synced: bool, peers: Sequence[PeerStatus]) -> None:
-        """Open if it is time. `synced`: every session has delivered its table."""
+    def watch(self, now: float, *, synced: bool, peers: Callable[[], Sequence[PeerStatus]]) -> None:
+        """Open if it is time. `synced`: every session has delivered its table. `peers` is asked if that fails."""
         if self.in_sync or self._until is None:
             return
         if synced:
@@ -52,7 +52,7 @@ class Gate:
             _log.info("in sync with the store and with every peer")
         elif now >= self._until:
             self.in_sync = True
-            _log.warning("going on without End-of-RIB from %s: waited %g s", missing(peers), self._wait_seconds)
+            _log.warning("going on without End-of-RIB from %s: waited %g s", missing(peers()), self._wait_seconds)
 
 
 def missing(peers: Sequence[PeerStatus]) -> str:

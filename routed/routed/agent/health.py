@@ -1,7 +1,8 @@
 """HTTP on 127.0.0.1, served by threads of its own, so that a stuck agent is seen as stuck.
 
-Every answer is made in the agent's event loop; one that does not come within `PATIENCE` is a 503. Nothing polls: an
-idle server costs nothing, and `close` returns at once.
+Every answer is made in the agent's event loop, from the parameters of the query; one that does not come within
+`PATIENCE` is a 503, a query that makes no sense (OperatorError) is a 400. Nothing polls: an idle server costs nothing,
+and `close` returns at once.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer  # not http.server's, which asks the DNS for its own name
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
-from routed.errors import EnvironmentFault
+from routed.errors import EnvironmentFault, OperatorError
 
 _log = logging.getLogger("routed.agent")
 PATIENCE = 5.0  # seconds
 _CLIENT_SECONDS = 10.0  # for a client to send its request
 
 Answer = tuple[int, str, bytes]  # HTTP status, content type, body
+Produce = Callable[[Mapping[str, str]], Answer]
+"""Makes an answer from the parameters of a query; of one that is given twice, the last counts."""
 
 
 class HealthServer:
     """Serves `routes` (path to a function run in the event loop) until closed."""
 
-    def __init__(self, port: int, routes: Mapping[str, Callable[[], Answer]], setting: str) -> None:
+    def __init__(self, port: int, routes: Mapping[str, Produce], setting: str) -> None:
         """Listen on 127.0.0.1:`port`; EnvironmentFault, naming `setting`, when the port is taken."""
         loop = asyncio.get_running_loop()
 
@@ -37,12 +41,13 @@ class HealthServer:
             timeout = _CLIENT_SECONDS
 
             def do_GET(self) -> None:
-                produce = routes.get(self.path.split("?")[0].rstrip("/") or "/")
+                path, query = urlsplit(self.path)[2:4]
+                produce = routes.get(path.rstrip("/") or "/")
                 if produce is None:
                     self._answer((404, "text/plain", f"there is: {', '.join(sorted(routes))}\n".encode()))
                     return
                 try:
-                    self._answer(_in_loop(loop, produce))
+                    self._answer(_in_loop(loop, produce, dict(parse_qsl(query, keep_blank_values=True))))
                 except (TimeoutError, RuntimeError):  # RuntimeError: the loop is closed
                     self._answer((503, "text/plain", b"the agent's event loop does not answer\n"))
 
@@ -87,7 +92,7 @@ class HealthServer:
         self._server.server_close()
 
 
-def _in_loop(loop: asyncio.AbstractEventLoop, produce: Callable[[], Answer]) -> Answer:
+def _in_loop(loop: asyncio.AbstractEventLoop, produce: Produce, query: Mapping[str, str]) -> Answer:
     """The result of `produce`, called in `loop`; a fault of ours in it is a 500, with its traceback in the log."""
     future: Future[Answer] = Future()
 
@@ -95,7 +100,9 @@ def _in_loop(loop: asyncio.AbstractEventLoop, produce: Callable[[], Answer]) -> 
         if not future.set_running_or_notify_cancel():
             return
         try:
-            answer = produce()
+            answer = produce(query)
+        except OperatorError as error:
+            answer = 400, "text/plain", f"{error}\n".encode()
         except Exception as error:  # noqa: BLE001  a bug in a status page must not end the agent
             _log.exception("an answer could not be made")
             answer = 500, "text/plain", f"routed failed: {error!r}; see the agent's log\n".encode()

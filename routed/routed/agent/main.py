@@ -16,6 +16,7 @@ from routed.config import AgentConfig
 from routed.errors import ConflictError, EnvironmentFault, OperatorError, RoutedError
 from routed.ipam.allocator import Allocator
 from routed.store.url import open_store
+from routed_bgp.bfd.client import Bfd
 from routed_bgp.exabgp.speaker import ExaBGP
 from routed_cni.plugin import Plugin
 from routed_cni.server import Server
@@ -78,6 +79,8 @@ async def _run(config: AgentConfig) -> None:
         stack.push_async_callback(store.close)
         dataplane = stack.enter_context(Dataplane(settings))
         monitor = stack.enter_context(Monitor(settings, own_port=dataplane.port))
+        bfd = Bfd()
+        stack.push_async_callback(bfd.close)  # after BGP: FRR and BIRD take even AdminDown for a failure of the session
         speaker = ExaBGP(config.run_dir / "bgp")
         stack.push_async_callback(speaker.close)
         allocator = Allocator(store, node=config.node)
@@ -95,7 +98,7 @@ async def _run(config: AgentConfig) -> None:
         stack.callback(plugin.close)
         server = Server(config.run_dir / "cni.sock", plugin.handle)
         server.check()  # it starts last, when an address is assigned already
-        agent = Agent(config, settings, Parts(store, speaker, dataplane, monitor, allocator, plugin), kernel)
+        agent = Agent(config, settings, Parts(store, speaker, dataplane, monitor, allocator, plugin, bfd), kernel)
 
         async def serve_plugin() -> None:
             await server.start()

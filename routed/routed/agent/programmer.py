@@ -1,19 +1,42 @@
-"""The kernel edge over time: read, calculate, apply; again when something failed, and now and then in any case."""
+"""The kernel edge over time: read, calculate, write; again when something failed, and now and then in any case.
+
+A round costs what changed: prefixes that BGP names, and what kernel events were about. Everything is read and compared
+at the start, after lost events or an unanswered request, and at the periodic resync.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 from routed.agent.backoff import Backoff
 from routed.errors import EnvironmentFault
-from routed.model.address import HostAddress
-from routed_felix import calc
+from routed.model.address import HostAddress, Prefix
+from routed.model.nlri import Nlri
+from routed_felix.calc import Calculator
 from routed_felix.dataplane import Dataplane, Kernel
-from routed_felix.state import Desired, Report
+from routed_felix.monitor import Changes
+from routed_felix.state import Change, Encapsulation, Forwarding, Problem, Report
 from routed_felix.view import View
 
 _log = logging.getLogger("routed.agent")
+
+_LARGE = 1000  # routes; writing fewer takes less time than asking another thread is worth
+_TOLD = 10  # failures and conflicts of one round that get a line in the log each; the rest are counted
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers for status and metrics; `by_encapsulation` counts prefixes, programmed or not."""
+
+    desired: int
+    programmed: int
+    failures: int
+    conflicts: int
+    by_encapsulation: Mapping[Encapsulation, int]
 
 
 class Programmer:
@@ -24,33 +47,107 @@ class Programmer:
 
     def __init__(self, dataplane: Dataplane, view_of: Callable[[Kernel], View], resync_seconds: float) -> None:
         self.view: View | None = None
-        self.desired = Desired()
         self.report = Report()
         self.fault: EnvironmentFault | None = None
+        self._calculator = Calculator()
         self._dataplane = dataplane
         self._view_of = view_of
         self._resync_seconds = resync_seconds
         self._resync_at: float | None = None
         self._backoff = Backoff()
+        self._changed: set[Nlri] | None = None  # prefixes that calc has not seen yet; None: it has seen none
+        self._whole = True  # the kernel has to be compared with all that is wanted
+        self._comparing = False  # in this round
+        self._large = False
 
     @property
     def next_deadline(self) -> float | None:
         """When to reconcile even though nothing changed."""
         return min((time for time in (self._backoff.due, self._resync_at) if time is not None), default=None)
 
-    def reconcile(self, now: float, *, write: bool) -> None:
-        """Bring the kernel to what is wanted; unless `write`, only find out what that is."""
-        self._resync_at = now + self._resync_seconds
+    def take(self, changes: Changes) -> bool:
+        """Take in what the monitor read; whether it asks for a round."""
+        self._dataplane.take(changes)
+        return bool(changes)
+
+    def reconcile(self, now: float, changed: Collection[Nlri] | None, *, write: bool) -> None:
+        """Bring the kernel to what is wanted; unless `write`, only find out what that is.
+
+        `changed`: the prefixes of the Loc-RIB whose paths are others than at the last call; None when that is unknown.
+        """
         try:
-            self._calculate()
-            if write:
-                self._apply()
+            work = self._begin(now, changed, write=write)
+            if work is not None:
+                work()
         except EnvironmentFault as fault:
-            if str(fault) != str(self.fault):
-                _log.error("%s", fault)
-            self.fault = fault
-            self._backoff.failed(now)
-            return
+            self._failed(now, fault)
+        else:
+            self._ended(now)
+
+    async def reconcile_aside(self, now: float, changed: Collection[Nlri] | None, *, write: bool) -> None:
+        """The same, with long writing in another thread, where the kernel's share of it holds up nobody.
+
+        The Loc-RIB may change meanwhile; nothing else may be asked of the programmer but `take` and what it tells.
+        """
+        try:
+            work = self._begin(now, changed, write=write)
+            if work is not None and (self._large or self._comparing):
+                await asyncio.to_thread(work)
+            elif work is not None:
+                work()
+        except EnvironmentFault as fault:
+            self._failed(now, fault)
+        else:
+            self._ended(now)
+
+    def _begin(self, now: float, changed: Collection[Nlri] | None, *, write: bool) -> Callable[[], None] | None:
+        """Read and calculate; returns what is left to do, which needs the kernel and calc's result only."""
+        if changed is None:
+            self._changed = None
+        elif self._changed is not None:
+            self._changed.update(changed)
+        resync = self._resync_at is None or now >= self._resync_at
+        retry = self._backoff.due is not None and now >= self._backoff.due
+        whole = self._comparing = write and (self._whole or resync)
+        if resync and not write:  # everything is compared as soon as may be: till then it must not be due
+            self._resync_at = now + self._resync_seconds
+        change = self._calculate(whole=whole)
+        self._whole = True  # until it is done: what is not written now is named by nobody again
+        return partial(self._write, change, whole=whole, retry=retry) if write else None
+
+    def _calculate(self, *, whole: bool) -> Change:
+        try:
+            kernel = self._dataplane.read() if whole else self._dataplane.reread()
+        except OSError as error:  # of the netlink socket: the kernel cannot even be asked
+            raise _unanswered(error) from error
+        self.view = self._view_of(kernel)
+        change = self._calculator.update(self.view, self._changed)
+        self._changed = set()
+        self._large = len(change.routes) > _LARGE
+        return change
+
+    def _write(self, change: Change, *, whole: bool, retry: bool) -> None:
+        before = self.report
+        try:
+            if whole:
+                self.report = self._dataplane.sync(change.node, self._calculator)
+            else:
+                self.report = self._dataplane.change(change, self._calculator, retry=retry)
+        except OSError as error:
+            raise _unanswered(error) from error
+        self._whole = False
+        _tell(self.report, before, whole=whole)
+
+    def _failed(self, now: float, fault: EnvironmentFault) -> None:
+        self._whole = True
+        if str(fault) != str(self.fault):
+            _log.error("%s", fault)
+        self.fault = fault
+        self._backoff.failed(now)
+
+    def _ended(self, now: float) -> None:
+        if self._comparing:
+            self._resync_at = now + self._resync_seconds
         self.fault = None
         if self.report.failures:
             self._backoff.failed(now)
@@ -60,13 +157,15 @@ class Programmer:
     def pod_mtu(self) -> int:
         """The MTU for a new pod's interface, in bytes. Raises EnvironmentFault when the kernel does not answer."""
         if self.view is None:
-            self._calculate()
-        assert self.view is not None
-        return calc.pod_mtu(self.view)
+            self._calculate(whole=False)
+        return self._calculator.pod_mtu
 
     def require_address(self, node: str, stated: HostAddress) -> None:
         """Raise EnvironmentFault, with what there is instead, unless some interface has the address of `node`."""
-        interfaces = self._read().interfaces.values()
+        try:
+            interfaces = self._dataplane.reread().interfaces.values()
+        except OSError as error:
+            raise _unanswered(error) from error
         if not any(stated.ip == address.ip for each in interfaces for address in each.addresses):
             present = ", ".join(
                 f"{a} on {each.name}" for each in interfaces for a in each.addresses if each.name != "lo"
@@ -77,30 +176,50 @@ class Programmer:
                 hint="correct the Node (routed apply), set `node` to this machine's Node, or add the address",
             )
 
-    def _read(self) -> Kernel:
-        try:
-            return self._dataplane.read()
-        except OSError as error:  # of the netlink socket: the kernel cannot even be asked
-            raise _unanswered(error) from error
+    # ---- what is told
 
-    def _calculate(self) -> None:
-        self.view = self._view_of(self._read())
-        self.desired = calc.desired(self.view)
+    @property
+    def counts(self) -> Counts:
+        """Costs the same whatever the size of the table."""
+        return Counts(
+            desired=len(self._calculator),
+            programmed=self.report.programmed,
+            failures=len(self.report.failures),
+            conflicts=len(self.report.conflicts),
+            by_encapsulation=self._calculator.encapsulations(),
+        )
 
-    def _apply(self) -> None:
-        before = self.report
-        try:
-            self.report = self._dataplane.apply(self.desired)
-        except OSError as error:
-            raise _unanswered(error) from error
-        for key, reason in self.report.failures.items():
-            if before.failures.get(key) != reason:
-                _log.warning("%s: %s", key, reason)
-        for conflict in self.report.conflicts:
-            if conflict not in before.conflicts:
-                _log.warning("%s", conflict)
-        if self.report.changed:
-            _log.info("kernel: %d changed, %d routes", self.report.changed, self.report.programmed)
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What calc sees that an operator should look at; kept until the next round."""
+        return self._calculator.problems
+
+    @property
+    def tunnel_wanted(self) -> bool:
+        """Whether the tunnel device should be there."""
+        return bool(self._calculator.node.links)
+
+    def decision_for(self, prefix: Prefix) -> Forwarding | None:
+        """How packets to exactly this prefix leave the node, and why; None where it is neither ours nor learned."""
+        return self._calculator.decision_for(prefix)
+
+    def decisions(self) -> Iterator[Forwarding]:
+        """All decisions, made as they are asked for. Not to be kept across a round."""
+        return self._calculator.decisions()
+
+
+def _tell(report: Report, before: Report, *, whole: bool) -> None:
+    new = [f"{key}: {reason}" for key, reason in report.failures.items() if before.failures.get(key) != reason]
+    if report.conflicts != before.conflicts:
+        known = set(before.conflicts)
+        new += [str(conflict) for conflict in report.conflicts if conflict not in known]
+    for line in new[:_TOLD]:
+        _log.warning("%s", line)
+    if len(new) > _TOLD:
+        _log.warning("and %d more like these; routed node status has them all", len(new) - _TOLD)
+    if report.changed:
+        level = logging.INFO if whole else logging.DEBUG
+        _log.log(level, "kernel: %d changed, %d routes", report.changed, report.programmed)
 
 
 def _unanswered(error: OSError) -> EnvironmentFault:

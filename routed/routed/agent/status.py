@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from routed.agent.bgp_metrics import BgpCollector
+from routed.agent.bgp_observation import BgpObservation
+from routed.agent.bgp_view import drain_name
+from routed.agent.programmer import Counts
 from routed.model.address import Address
-from routed_bgp.rib import PeerStatus, State
-from routed_felix.state import Desired, Encapsulation, ProblemKind, Report
+from routed_felix.state import Encapsulation, Forwarding, Problem, ProblemKind, Report
 
+MOST_DECISIONS = 1000  # in one answer, so that a large table does not hold the event loop
 _NO_TUNNEL = (ProblemKind.MISSING_DRIVER, ProblemKind.TUNNEL_DEVICE_TAKEN)
 
 
 @dataclass(frozen=True)
 class Observation:
-    """The agent at one moment; `now` and the peers' `since` in monotonic seconds."""
+    """The agent at one moment."""
 
     node: str
     not_ready: str | None
     in_sync: bool
-    now: float
-    peers: tuple[PeerStatus, ...]
-    desired: Desired
+    bgp: BgpObservation
+    counts: Counts
+    decisions: Iterable[Forwarding]  # made as they are asked for
+    problems: tuple[Problem, ...]
     report: Report
+    tunnel_wanted: bool
     tunnel_device: str
     tunnel_available: bool
     tunnel_address: Address | None
@@ -46,21 +53,23 @@ def status(seen: Observation) -> Mapping[str, Any]:
             {
                 "name": peer.name,
                 "peer": str(peer.peer),
-                "as": peer.peer_as,
-                "member": peer.member,
+                "as": peer.session.peer_as,
+                "member": peer.session.member,
                 "state": str(peer.state),
-                "since_seconds": round(seen.now - peer.since, 1),
+                "since_seconds": round(seen.bgp.now - peer.since, 1),
                 "received": peer.received,
                 "accepted": peer.accepted,
                 "stale": peer.stale,
                 "last_error": peer.last_error or None,
             }
-            for peer in seen.peers
+            for peer in seen.bgp.peers
         ],
+        "drain": drain_name(seen.bgp),
         "routes": {
-            "desired": len(seen.desired.routes),
-            "programmed": seen.report.programmed,
+            "desired": seen.counts.desired,
+            "programmed": seen.counts.programmed,
             "failures": [f"{key}: {reason}" for key, reason in seen.report.failures.items()],
+            "decided": sum(seen.counts.by_encapsulation.values()),
             "decisions": [
                 {
                     "prefix": str(each.prefix),
@@ -69,19 +78,19 @@ def status(seen: Observation) -> Mapping[str, Any]:
                     "gateway": str(each.hop.gateway) if each.hop and each.hop.gateway else None,
                     "because": str(each.because),
                 }
-                for each in seen.desired.decisions.values()
+                for each in islice(seen.decisions, MOST_DECISIONS)
             ],
         },
         "tunnel": {
             "device": seen.tunnel_device,
-            "needed": bool(seen.desired.links) or any(each.kind in _NO_TUNNEL for each in seen.desired.problems),
+            "needed": seen.tunnel_wanted or any(each.kind in _NO_TUNNEL for each in seen.problems),
             "available": seen.tunnel_available,
             "address": str(seen.tunnel_address) if seen.tunnel_address else None,
         },
         "endpoints": seen.endpoints,
         "addresses_in_use": seen.addresses_in_use,
         "conflicts": [str(conflict) for conflict in seen.report.conflicts],
-        "problems": [*seen.faults, *(str(problem) for problem in seen.desired.problems)],
+        "problems": [*seen.faults, *(str(problem) for problem in seen.problems)],
     }
 
 
@@ -94,23 +103,16 @@ def metrics(seen: Observation) -> tuple[int, str, bytes]:
 
     gauge("ready", "1 when the node can serve").set(seen.not_ready is None)
     gauge("bgp_synced", "1 when the store and every peer were in sync, or waited for long enough").set(seen.in_sync)
-    up = gauge("bgp_session_up", "1 when the session is established", "peer", "as")
-    prefixes = gauge("bgp_prefixes", "Prefixes of a session by what became of them", "peer", "as", "kind")
-    for peer in seen.peers:
-        labels = (str(peer.peer), str(peer.peer_as))
-        up.labels(*labels).set(peer.state is State.ESTABLISHED)
-        for kind, count in (("received", peer.received), ("accepted", peer.accepted), ("stale", peer.stale)):
-            prefixes.labels(*labels, kind).set(count)
+    registry.register(BgpCollector(seen.bgp))
     routes = gauge("dataplane_routes", "Routes of ours: desired, and in the kernel as desired", "state")
-    routes.labels("desired").set(len(seen.desired.routes))
-    routes.labels("programmed").set(seen.report.programmed)
+    routes.labels("desired").set(seen.counts.desired)
+    routes.labels("programmed").set(seen.counts.programmed)
     gauge("dataplane_failures", "Objects that the kernel refused").set(len(seen.report.failures))
     gauge("dataplane_conflicts", "Strangers' objects in the way of ours").set(len(seen.report.conflicts))
     decisions = gauge("forwarding_prefixes", "Prefixes by how packets to them leave the node", "encapsulation")
     for encapsulation in Encapsulation:
-        count = sum(each.encapsulation is encapsulation for each in seen.desired.decisions.values())
-        decisions.labels(str(encapsulation)).set(count)
+        decisions.labels(str(encapsulation)).set(seen.counts.by_encapsulation.get(encapsulation, 0))
     gauge("ipam_addresses_in_use", "Addresses of the node's blocks in use").set(seen.addresses_in_use)
     gauge("endpoints", "Pod interfaces on this node").set(seen.endpoints)
-    gauge("problems", "What an operator should look at").set(len(seen.desired.problems) + len(seen.faults))
+    gauge("problems", "What an operator should look at").set(len(seen.problems) + len(seen.faults))
     return 200, CONTENT_TYPE_LATEST, generate_latest(registry)

@@ -8,7 +8,6 @@ from routed.ipam.block import BlockFullError
 from routed.model.address import Address
 from routed.model.cluster import Cluster
 from routed.model.resources import EncapsulationMode
-from routed_bgp.sessions import own_blocks
 
 HANDLE = "tunnel"
 
@@ -28,7 +27,7 @@ class TunnelAddress:
         Without a free address there is none, and routes go without a source: that serves pods all the same.
         """
         self.fault = None
-        blocks = own_blocks(cluster, self._node)
+        blocks = cluster.own_blocks(self._node)
         needed = any(pool.spec.ipip_mode is not EncapsulationMode.NEVER for pool in cluster.pools.values())
         if not needed or not blocks:
             return None

@@ -28,6 +28,7 @@ _ALIASES = {
     "IPPool": ("ippool", "ippools", "pool", "pools", "ipp"),
     "BGPPeer": ("bgppeer", "bgppeers", "peer", "peers", "bgpp"),
     "BGPConfiguration": ("bgpconfiguration", "bgpconfigurations", "bgpconfig", "bgpconfigs", "bgpc"),
+    "BGPFilter": ("bgpfilter", "bgpfilters", "filter", "filters", "bgpf"),
 }
 KINDS_HELP = ", ".join(f"{kind} ({aliases[-1]})" for kind, aliases in _ALIASES.items())
 

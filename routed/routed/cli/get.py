@@ -20,6 +20,7 @@ _HEADERS = {
     "IPPool": ("NAME", "CIDR", "IPIP", "DISABLED", "BGP EXPORT"),
     "BGPPeer": ("NAME", "PEER", "AS", "NODE"),
     "BGPConfiguration": ("NAME", "AS", "MESH", "PORT"),
+    "BGPFilter": ("NAME", "IMPORT IPV4", "IMPORT IPV6", "EXPORT IPV4", "EXPORT IPV6"),
 }
 
 
@@ -88,18 +89,24 @@ def _tables(resources: Sequence[AnyResource]) -> str:
 
 
 def _row(resource: AnyResource) -> tuple[str, ...]:
-    from routed.model.resources import BGPPeer, IPPool, Node
+    from routed.model.resources import BGPFilter, BGPPeer, IPPool, Node
 
     spec = resource.spec
     match resource:
         case Node(spec=spec):
             as_number = "" if spec.bgp.as_number is None else str(spec.bgp.as_number)
-            return resource.name, str(spec.bgp.ipv4_address), as_number, ", ".join(map(str, spec.pod_cidrs))
+            addresses = [address for address in (spec.bgp.ipv4_address, spec.bgp.ipv6_address) if address is not None]
+            return resource.name, ", ".join(map(str, addresses)), as_number, ", ".join(map(str, spec.pod_cidrs))
         case IPPool(spec=spec):
             export = "no" if spec.disable_bgp_export else "yes"
             return resource.name, str(spec.cidr), spec.ipip_mode, "yes" if spec.disabled else "no", export
         case BGPPeer(spec=spec):
-            return resource.name, str(spec.peer_ip), str(spec.as_number), spec.node or "every node"
+            peer = f"nodes {spec.peer_selector}" if spec.peer_ip is None else str(spec.peer_ip)
+            on = spec.node or ("every node" if spec.node_selector is None else f"nodes {spec.node_selector}")
+            return resource.name, peer, "" if spec.as_number is None else str(spec.as_number), on
+        case BGPFilter(spec=spec):
+            numbers = (len(spec.import_v4), len(spec.import_v6), len(spec.export_v4), len(spec.export_v6))
+            return resource.name, *map(str, numbers)
         case _:
             mesh = "yes" if resource.spec.node_to_node_mesh_enabled else "no"
             return resource.name, str(resource.spec.as_number), mesh, str(resource.spec.listen_port)

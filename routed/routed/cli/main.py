@@ -25,7 +25,8 @@ _COMMANDS = {  # name -> module, what it does
     "apply": ("routed.cli.apply", "create or change resources, all of them or none"),
     "get": ("routed.cli.get", "print resources"),
     "delete": ("routed.cli.delete", "delete resources, all of them or none"),
-    "node": ("routed.cli.node", "look after this node: status, cleanup, install, uninstall"),
+    "bgp": ("routed.cli.bgp", "what BGP knows on this node: status, routes"),
+    "node": ("routed.cli.node", "look after a node: status, drain, undrain, cleanup, install, uninstall"),
     "agent": ("routed.cli.agent", "run this node's agent in the foreground"),
     "lab": ("routed_lab.cli", "run a topology on this machine: up, check, exec, inspect, restart, down, run"),
 }

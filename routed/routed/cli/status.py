@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import sys
 from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
 
-from routed.cli import output
+from routed.cli import agent_client, output
 from routed.config import AgentConfig
-from routed.errors import EnvironmentFault
-
-_PATIENCE = 7.0  # seconds; the agent's own is 5
 
 
 class Session(msgspec.Struct, rename={"as_number": "as"}):
@@ -54,6 +50,7 @@ class Status(msgspec.Struct):
     ready: bool = False
     reason: str | None = None  # why it is not ready
     synced: bool = False
+    drain: str = "no"
     sessions: list[Session] = []
     routes: Routes = msgspec.field(default_factory=Routes)
     tunnel: Tunnel | None = None
@@ -63,16 +60,10 @@ class Status(msgspec.Struct):
 
 def status(config: AgentConfig, *, as_json: bool) -> int:
     """Print it. Raises EnvironmentFault when no agent answers as one."""
-    body = _fetch(config.health_port)
-    try:
-        answer = msgspec.json.decode(body, type=Status)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EnvironmentFault(
-            f"127.0.0.1:{config.health_port} (health_port) gave an answer that is no status of an agent: {error}",
-            hint="another program has the port, or the agent is of another version",
-        ) from error
+    body = agent_client.fetch(config.health_port, "/status")
+    answer = agent_client.read(body, Status, port=config.health_port)
     if as_json:
-        sys.stdout.write(msgspec.json.format(body.strip(), indent=2).decode() + "\n")
+        sys.stdout.write(agent_client.formatted(body))
     else:
         print(render(answer))
     return 0
@@ -87,6 +78,8 @@ def render(status: Status) -> str:
     ]
     if status.reason:
         parts[0] += f"\nnot ready because {status.reason}"
+    if status.drain != "no":
+        parts[0] += "\n" + output.colour(drained(status.drain), "yellow")
     if status.tunnel and status.tunnel.needed:
         parts[0] += f"\n{_tunnel(status.tunnel)}"
     if status.sessions:
@@ -104,6 +97,15 @@ def render(status: Status) -> str:
         if items:
             parts.append("\n".join([output.colour(f"{title}:", "yellow"), *(f"  {_line(item)}" for item in items)]))
     return "\n\n".join(parts)
+
+
+def drained(phase: str) -> str:
+    """What it means that a node is in this phase of `routed node drain`."""
+    if phase == "lowered":
+        return (
+            "drain: paths to this node are marked as going away; `routed node drain` goes on, `undrain` takes it back"
+        )
+    return "drained: nobody is told of this node's pods; `routed node undrain` puts it back into service"
 
 
 def _tunnel(tunnel: Tunnel) -> str:
@@ -134,30 +136,3 @@ def _line(item: object) -> str:
         fields = cast("dict[str, object]", item)
         return ", ".join(f"{key} {value}" for key, value in fields.items())
     return str(item).replace("\n", "\n  ")
-
-
-def _fetch(port: int) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
-    try:
-        connection.request("GET", "/status")
-        answer = connection.getresponse()
-        body = answer.read()
-    except ConnectionRefusedError as error:
-        raise EnvironmentFault(
-            f"no agent answers on 127.0.0.1:{port} (health_port)",
-            hint="start it with `systemctl start routed`, and see `journalctl -u routed` for why it stopped",
-        ) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise EnvironmentFault(
-            f"the agent on 127.0.0.1:{port} (health_port) does not answer: {error or type(error).__name__}",
-            hint="see `journalctl -u routed`; `systemctl restart routed` keeps routes and sessions' routes in place",
-        ) from error
-    finally:
-        connection.close()
-    if answer.status != 200 and not body.lstrip().startswith(b"{"):
-        said = body.decode(errors="replace").strip()
-        raise EnvironmentFault(
-            f"the agent on 127.0.0.1:{port} (health_port) answers {answer.status}: {said}",
-            hint="see `journalctl -u routed`",
-        )
-    return body

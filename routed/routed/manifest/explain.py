@@ -5,22 +5,39 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
 import msgspec
 from msgspec import inspect
 
 from routed.manifest.document import Path, Value
+from routed.model.fields import (
+    NAME_PATTERN,
+    AnyAddressField,
+    AnyPrefixField,
+    Community,
+    Duration,
+    PeerAddress,
+)
+from routed.model.selector import Selector
 
 _WHERE = re.compile(r"^(?P<what>.*) - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _FIELD = re.compile(r"^Object (contains unknown|missing required) field `(?P<name>.*)`$", re.DOTALL)
 _SPEAKS_FOR_ITSELF = re.compile(r"^(?!Expected |Invalid )", re.DOTALL)  # the words of our own decode hook
 
-_ADDRESSES: dict[type, str] = {
+_TEXTS: dict[object, str] = {
     IPv4Address: "an IPv4 address, e.g. 10.1.1.11",
     IPv4Interface: "an address with prefix length, e.g. 10.1.1.11/24",
     IPv4Network: "a prefix, e.g. 10.244.0.0/24",
+    IPv6Interface: "an IPv6 address with prefix length, e.g. 2001:db8:1::11/64",
+    IPv6Network: "an IPv6 prefix, e.g. 2001:db8:244::/64",
+    AnyAddressField: "an address, e.g. 10.1.1.11 or 2001:db8::11",
+    AnyPrefixField: "a prefix, e.g. 10.244.0.0/24 or 2001:db8:244::/64",
+    PeerAddress: "an address with or without a port, e.g. 10.1.1.1, 10.1.1.1:1179 or [2001:db8::1]:1179",
+    Duration: "a time, e.g. 90s",
+    Community: "a community, e.g. 64512:100 or 64512:100:1",
+    Selector: "a selector, e.g. rack == 'a' && has(spine)",
 }
 
 
@@ -32,7 +49,7 @@ def explain(error: msgspec.ValidationError, schema: type, value: Value) -> tuple
         name = field["name"]
         known = _fields(_type_at(schema, path))
         if what.startswith("Object missing"):
-            return (*path, name), f"is missing; expected {_describe(_type_at(schema, (*path, name)))}"
+            return (*path, name), f"is missing; expected {describe(_type_at(schema, (*path, name)))}"
         return (*path, name), f"unknown field; {suggest(name, known)}"
     if _SPEAKS_FOR_ITSELF.match(what):
         return path, what
@@ -42,7 +59,7 @@ def explain(error: msgspec.ValidationError, schema: type, value: Value) -> tuple
         for key, item in found.items():
             if not isinstance(item, str):
                 return (*path, key), f"expected text, found {show(item)}; quote it"
-    return path, f"expected {_describe(wanted)}, found {show(found)}"
+    return path, f"expected {describe(wanted)}, found {show(found)}"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -126,7 +143,9 @@ def _fields(at: inspect.Type) -> list[str]:
     return [field.encode_name for field in at.fields] if isinstance(at, inspect.StructType) else []
 
 
-def _describe(at: inspect.Type) -> str:
+def describe(kind: inspect.Type) -> str:
+    """What is expected of a value of the type `kind`, in words."""
+    at = _plain(kind)
     match at:
         case inspect.IntType():
             if at.ge is not None and at.le is not None:
@@ -135,23 +154,34 @@ def _describe(at: inspect.Type) -> str:
         case inspect.BoolType():
             return "true or false"
         case inspect.StrType():
-            if at.pattern is not None:
+            if at.pattern == NAME_PATTERN:
                 return "a name of lower-case letters, digits, - and ., which starts and ends with a letter or digit"
+            if at.pattern is not None:
+                return "a file name of letters, digits, -, _ and ., which does not start with ."
             return "text"
         case inspect.LiteralType():
             return _choice([show(value) for value in at.values])
         case inspect.EnumType():
             return _choice([show(member.value) for member in at.cls])
         case inspect.CustomType():
-            return _ADDRESSES.get(at.cls, at.cls.__name__)
+            return _TEXTS.get(at.cls, at.cls.__name__)
         case inspect.VarTupleType():
-            return f"a list, each element {_describe(_plain(at.item_type))}"
+            return f"a list{_size(at)}, each element {describe(at.item_type)}"
         case inspect.StructType():
             return f"the fields {', '.join(_fields(at))}"
         case inspect.DictType():
             return "fields with text"
         case _:
             return "another value"
+
+
+def _size(at: inspect.VarTupleType) -> str:
+    low, high = at.min_length or 0, at.max_length
+    if high is None:
+        return f" of {low} elements or more" if low else ""
+    if low == high:
+        return " of one element" if low == 1 else f" of {low} elements"
+    return f" of {low} to {high} elements" if low else f" of at most {high} elements"
 
 
 def _choice(values: list[str]) -> str:

@@ -1,48 +1,75 @@
 """The resources an operator writes, with the names, fields and defaults of `projectcalico.org/v3`.
 
 A field that is not here is refused by name: nothing that would change behaviour is dropped in silence. Fields of a
-later version join their struct here and are read where the subject is.
+later version join their struct here, in `bgp` or in `bgp_filter`, and are read where the subject is.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from ipaddress import IPv6Interface
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
-from routed.model.address import Address, HostAddress, Prefix
+from routed.model.address import Address, HostAddress
+from routed.model.bgp import BGPConfigurationSpec, BGPPeerSpec
+from routed.model.bgp_filter import BGPFilterSpec
+from routed.model.fields import AnyPrefixField, AsNumber, Name, Port
+from routed.model.schema import Metadata, Resource, Schema
 
-AsNumber = Annotated[int, msgspec.Meta(ge=1, le=4294967295)]
-Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-# RFC 1123 subdomain, as Kubernetes names objects; \Z, since $ would let a line end pass
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z", max_length=253)]
+__all__ = [
+    "KINDS",
+    "AnyResource",
+    "AsNumber",
+    "BGPConfiguration",
+    "BGPConfigurationSpec",
+    "BGPFilter",
+    "BGPFilterSpec",
+    "BGPPeer",
+    "BGPPeerSpec",
+    "EncapsulationMode",
+    "IPPool",
+    "IPPoolSpec",
+    "Metadata",
+    "Name",
+    "Node",
+    "NodeBGPSpec",
+    "NodeSpec",
+    "Port",
+]
 
 
-class _Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
-    """Strict: unknown fields are errors, values never change."""
+class NodeBGPSpec(Schema, frozen=True):
+    """How a node speaks BGP."""
+
+    ipv4_address: Annotated[
+        HostAddress, Meta(description="The node's own address with the length of its subnet, e.g. 10.1.1.11/24.")
+    ] = msgspec.field(name="ipv4Address")
+    as_number: Annotated[
+        AsNumber | None, Meta(description="The node's AS; default: `asNumber` of BGPConfiguration.")
+    ] = None
+    ipv6_address: Annotated[
+        IPv6Interface | None,
+        Meta(description="Likewise for IPv6, e.g. 2001:db8:1::11/64; nodes that have one peer by it."),
+    ] = msgspec.field(name="ipv6Address", default=None)
+    route_reflector_cluster_id: Annotated[
+        Address | None,
+        Meta(
+            description="Makes the node a route reflector (RFC 4456) of this cluster, e.g. 244.0.0.1: it leaves the "
+            "mesh, and every iBGP peer without the same ID is its client."
+        ),
+    ] = msgspec.field(name="routeReflectorClusterID", default=None)
 
 
-class Metadata(_Schema, frozen=True):
-    """What every resource carries."""
+class NodeSpec(Schema, frozen=True):
+    """A machine that runs the agent."""
 
-    name: Name
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-
-
-class NodeBGPSpec(_Schema, frozen=True):
-    """How a node speaks BGP; `ipv4Address` is its own address with the length of its subnet, e.g. 10.1.1.11/24."""
-
-    ipv4_address: HostAddress = msgspec.field(name="ipv4Address")
-    as_number: AsNumber | None = None
-
-
-class NodeSpec(_Schema, frozen=True):
-    """`podCIDRs` is routed's addition to Calico's Node: the node's own addresses, as Kubernetes' `spec.podCIDRs`."""
-
-    bgp: NodeBGPSpec
-    pod_cidrs: tuple[Prefix, ...] = msgspec.field(name="podCIDRs", default=())
+    bgp: Annotated[NodeBGPSpec, Meta(description="How the node speaks BGP.")]
+    pod_cidrs: Annotated[
+        tuple[AnyPrefixField, ...], Meta(description="Addresses of the node's pods, as Kubernetes' `spec.podCIDRs`.")
+    ] = msgspec.field(name="podCIDRs", default=())
 
 
 class EncapsulationMode(StrEnum):
@@ -53,48 +80,25 @@ class EncapsulationMode(StrEnum):
     NEVER = "Never"
 
 
-class IPPoolSpec(_Schema, frozen=True):
-    """A range of pod addresses and how packets to it travel. Calico's default for `ipipMode` is Never."""
+class IPPoolSpec(Schema, frozen=True):
+    """A range of pod addresses and how packets to it travel."""
 
-    cidr: Prefix
-    ipip_mode: EncapsulationMode = EncapsulationMode.NEVER
-    vxlan_mode: Literal["Never"] = "Never"
-    nat_outgoing: Literal[False] = False
-    disabled: bool = False
-    disable_bgp_export: bool = msgspec.field(name="disableBGPExport", default=False)
-
-
-class BGPPeerSpec(_Schema, frozen=True):
-    """A session of one node (`node`) or of every node (no `node`) with a router that is no member."""
-
-    peer_ip: Address = msgspec.field(name="peerIP")
-    as_number: AsNumber
-    node: Name | None = None
-
-
-class BGPConfigurationSpec(_Schema, frozen=True):
-    """What holds for all sessions. The one object is named `default`; Calico's default AS is 64512."""
-
-    as_number: AsNumber = 64512
-    node_to_node_mesh_enabled: bool = True
-    listen_port: Port = 179
-
-
-class Resource(_Schema, frozen=True, tag_field="kind"):
-    """Base of the kinds; `kind` is written by the struct's tag."""
-
-    metadata: Metadata
-    api_version: Literal["projectcalico.org/v3"] = "projectcalico.org/v3"
-
-    @property
-    def kind(self) -> str:
-        """The kind's name, as manifests write it."""
-        return type(self).__name__
-
-    @property
-    def name(self) -> str:
-        """`metadata.name`."""
-        return self.metadata.name
+    cidr: Annotated[AnyPrefixField, Meta(description="The range.")]
+    ipip_mode: Annotated[
+        EncapsulationMode,
+        Meta(
+            description="When packets go through an IPIP tunnel; CrossSubnet: to nodes of another subnet that the "
+            "fabric does not reach."
+        ),
+    ] = EncapsulationMode.NEVER
+    vxlan_mode: Annotated[Literal["Never"], Meta(description="There is no VXLAN yet.")] = "Never"
+    nat_outgoing: Annotated[Literal[False], Meta(description="There is no NAT yet.")] = False
+    disabled: Annotated[
+        bool, Meta(description="No new addresses from it; pods that have one keep it, and are still announced.")
+    ] = False
+    disable_bgp_export: Annotated[
+        bool, Meta(description="Its addresses are announced to no peer, except where a BGPFilter accepts them.")
+    ] = msgspec.field(name="disableBGPExport", default=False)
 
 
 class Node(Resource, frozen=True, tag="Node", kw_only=True):
@@ -110,7 +114,7 @@ class IPPool(Resource, frozen=True, tag="IPPool", kw_only=True):
 
 
 class BGPPeer(Resource, frozen=True, tag="BGPPeer", kw_only=True):
-    """A session with a router."""
+    """Sessions with a router, or between nodes."""
 
     spec: BGPPeerSpec
 
@@ -121,10 +125,17 @@ class BGPConfiguration(Resource, frozen=True, tag="BGPConfiguration", kw_only=Tr
     spec: BGPConfigurationSpec = BGPConfigurationSpec()
 
 
-AnyResource = Node | IPPool | BGPPeer | BGPConfiguration
+class BGPFilter(Resource, frozen=True, tag="BGPFilter", kw_only=True):
+    """Rules on routes, used by the BGPPeers that name it."""
+
+    spec: BGPFilterSpec = BGPFilterSpec()
+
+
+AnyResource = Node | IPPool | BGPPeer | BGPConfiguration | BGPFilter
 KINDS: dict[str, type[AnyResource]] = {
     "Node": Node,
     "IPPool": IPPool,
     "BGPPeer": BGPPeer,
     "BGPConfiguration": BGPConfiguration,
+    "BGPFilter": BGPFilter,
 }

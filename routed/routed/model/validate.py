@@ -4,34 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 
-from routed.model.address import Address, Prefix
-from routed.model.resources import AnyResource, BGPConfiguration, BGPPeer, IPPool, Node
+from routed.model.address import AnyAddress, AnyHostAddress, AnyPrefix
+from routed.model.cluster import Cluster
+from routed.model.prefixes import inside, overlap
+from routed.model.problem import Problem
+from routed.model.resources import AnyResource, BGPConfiguration, BGPFilter, BGPPeer, EncapsulationMode, IPPool, Node
+from routed.model.validate_bgp import configuration_problems, peer_problems, reflector_problems
+from routed.model.validate_filter import filter_problems
 
-_NOBODYS = tuple(IPv4Network(text) for text in ("0.0.0.0/8", "224.0.0.0/3"))
-_UNUSABLE = tuple(IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"))
+__all__ = ["Problem", "validate"]
 
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One contradiction: the `field` of the object that states it, what is wrong and what to do about it."""
-
-    kind: str
-    name: str
-    field: str  # as a manifest writes it, e.g. spec.podCIDRs[0]
-    message: str
-    hint: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name}: {self.field}: {self.message}; {self.hint}"
+_UNUSABLE = tuple(
+    ip_network(text)
+    for text in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/96", "fe80::/10", "ff00::/8")
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
     """A prefix and the object that claims it."""
 
-    prefix: Prefix
+    prefix: AnyPrefix
     kind: str
     name: str
     field: str
@@ -47,47 +42,44 @@ def validate(resources: Iterable[AnyResource]) -> tuple[Problem, ...]:
     pools = [resource for resource in every if isinstance(resource, IPPool)]
     peers = [resource for resource in every if isinstance(resource, BGPPeer)]
     configurations = [resource for resource in every if isinstance(resource, BGPConfiguration)]
+    filters = [resource for resource in every if isinstance(resource, BGPFilter)]
+    cluster = Cluster.of(every)
     return (
-        *_configurations(configurations),
+        *configuration_problems(configurations, pools),
         *_node_addresses(nodes),
         *_pools(pools, nodes),
         *_pod_cidrs(nodes, pools),
-        *_peers(peers, nodes),
+        *peer_problems(peers, cluster),
+        *reflector_problems(nodes, cluster),
+        *filter_problems(filters),
     )
 
 
-def _configurations(configurations: Iterable[BGPConfiguration]) -> Iterator[Problem]:
-    for configuration in configurations:
-        if configuration.name != "default":
-            yield Problem(
-                "BGPConfiguration",
-                configuration.name,
-                "metadata.name",
-                "settings of single nodes are not supported by this version",
-                "the one object of this kind is named default",
-            )
-
-
 def _node_addresses(nodes: Iterable[Node]) -> Iterator[Problem]:
-    owner: dict[Address, str] = {}
+    owner: dict[AnyAddress, str] = {}
     for node in nodes:
-        host = node.spec.bgp.ipv4_address
-        field = "spec.bgp.ipv4Address"
-        if any(host.ip in unusable for unusable in _UNUSABLE):
-            yield Problem("Node", node.name, field, f"{host.ip} is no address of a machine", "give the node's own one")
-        elif host.network.prefixlen < 31 and host.ip in (host.network.network_address, host.network.broadcast_address):
-            yield Problem(
-                "Node",
-                node.name,
-                field,
-                f"{host} is the network or broadcast address of its subnet",
-                "give the node's own address with the length of its subnet",
-            )
-        if host.ip in owner:
-            yield Problem(
-                "Node", node.name, field, f"{host.ip} is also Node {owner[host.ip]}'s", "each node needs an own address"
-            )
-        owner.setdefault(host.ip, node.name)
+        for field, host in _stated_addresses(node):
+            if any(host.ip in unusable for unusable in _UNUSABLE):
+                message = f"{host.ip} is no address of a machine"
+                yield Problem("Node", node.name, field, message, "give the node's own one")
+            elif (
+                host.version == 4
+                and host.network.prefixlen < 31
+                and host.ip in (host.network.network_address, host.network.broadcast_address)
+            ):
+                message = f"{host} is the network or broadcast address of its subnet"
+                hint = "give the node's own address with the length of its subnet"
+                yield Problem("Node", node.name, field, message, hint)
+            if host.ip in owner:
+                message = f"{host.ip} is also Node {owner[host.ip]}'s"
+                yield Problem("Node", node.name, field, message, "each node needs an own address")
+            owner.setdefault(host.ip, node.name)
+
+
+def _stated_addresses(node: Node) -> Iterator[tuple[str, AnyHostAddress]]:
+    yield "spec.bgp.ipv4Address", node.spec.bgp.ipv4_address
+    if node.spec.bgp.ipv6_address is not None:
+        yield "spec.bgp.ipv6Address", node.spec.bgp.ipv6_address
 
 
 def _pools(pools: Sequence[IPPool], nodes: Iterable[Node]) -> Iterator[Problem]:
@@ -98,17 +90,22 @@ def _pools(pools: Sequence[IPPool], nodes: Iterable[Node]) -> Iterator[Problem]:
         )
     for claim in claims:
         for unusable in _UNUSABLE:
-            if claim.prefix.overlaps(unusable):
+            if overlap(claim.prefix, unusable):
                 yield claim.problem(
                     f"{claim.prefix} overlaps {unusable}, which no pod can use", "give a range that is yours to route"
                 )
                 break
-    subnets: dict[Prefix, str] = {}
+    for pool in pools:
+        if pool.spec.cidr.version == 6 and pool.spec.ipip_mode is not EncapsulationMode.NEVER:
+            message = f"IPIP carries IPv4 only, and {pool.spec.cidr} is IPv6"
+            yield Problem("IPPool", pool.name, "spec.ipipMode", message, "set ipipMode: Never")
+    subnets: dict[AnyPrefix, str] = {}
     for node in nodes:
-        subnets.setdefault(node.spec.bgp.ipv4_address.network, node.name)
+        for _, host in _stated_addresses(node):
+            subnets.setdefault(host.network, node.name)
     for claim in claims:
         for subnet, node_name in subnets.items():
-            if claim.prefix.overlaps(subnet):
+            if overlap(claim.prefix, subnet):
                 yield claim.problem(
                     f"{claim.prefix} overlaps the subnet {subnet} of Node {node_name}",
                     "pods and nodes need ranges of their own",
@@ -128,54 +125,10 @@ def _pod_cidrs(nodes: Iterable[Node], pools: Sequence[IPPool]) -> Iterator[Probl
         )
     known = ", ".join(f"IPPool {pool.name} {pool.spec.cidr}" for pool in pools) or "none yet"
     for claim in claims:
-        if not any(claim.prefix.subnet_of(pool.spec.cidr) for pool in pools):
+        if not any(inside(claim.prefix, pool.spec.cidr) for pool in pools):
             yield claim.problem(
                 f"{claim.prefix} lies in no pool ({known})", "add an IPPool that contains it, or change it"
             )
-
-
-def _peers(peers: Iterable[BGPPeer], nodes: Iterable[Node]) -> Iterator[Problem]:
-    by_address = {node.spec.bgp.ipv4_address.ip: node.name for node in nodes}
-    names = set(by_address.values()) | {node.name for node in nodes}
-    sessions: dict[tuple[str | None, Address], str] = {}
-    for peer in peers:
-        spec = peer.spec
-        if spec.node is not None and spec.node not in names:
-            yield Problem(
-                "BGPPeer",
-                peer.name,
-                "spec.node",
-                f"there is no Node {spec.node} (nodes: {', '.join(sorted(names)) or 'none'})",
-                "name a node that is there, or leave the field out for every node",
-            )
-        if any(spec.peer_ip in nobodys for nobodys in _NOBODYS):
-            yield Problem(
-                "BGPPeer",
-                peer.name,
-                "spec.peerIP",
-                f"{spec.peer_ip} is no address of a machine",
-                "give the address at which the router speaks BGP",
-            )
-        if spec.peer_ip in by_address:
-            yield Problem(
-                "BGPPeer",
-                peer.name,
-                "spec.peerIP",
-                f"{spec.peer_ip} is Node {by_address[spec.peer_ip]}'s own address",
-                "nodes peer through the mesh; give the address of a router",
-            )
-        twin = sessions.get((spec.node, spec.peer_ip)) or sessions.get((None, spec.peer_ip))
-        if twin is None and spec.node is None:
-            twin = next((name for (_, address), name in sessions.items() if address == spec.peer_ip), None)
-        if twin is not None:
-            yield Problem(
-                "BGPPeer",
-                peer.name,
-                "spec.peerIP",
-                f"BGPPeer {twin} already makes a session with {spec.peer_ip} on the same node",
-                "a node has one session with a router: remove one of the two",
-            )
-        sessions.setdefault((spec.node, spec.peer_ip), peer.name)
 
 
 def _overlaps(claims: Iterable[_Claim]) -> Iterator[tuple[_Claim, _Claim]]:
@@ -184,9 +137,13 @@ def _overlaps(claims: Iterable[_Claim]) -> Iterator[tuple[_Claim, _Claim]]:
     Prefixes overlap only by containment, so in the order of (address, length) the holders of a claim form a stack.
     """
     holders: list[_Claim] = []
-    for claim in sorted(claims, key=lambda claim: (claim.prefix.network_address, claim.prefix.prefixlen)):
-        while holders and not claim.prefix.subnet_of(holders[-1].prefix):
+    for claim in sorted(claims, key=_place):
+        while holders and not inside(claim.prefix, holders[-1].prefix):
             holders.pop()
         if holders:
             yield claim, holders[-1]
         holders.append(claim)
+
+
+def _place(claim: _Claim) -> tuple[int, int, int]:
+    return claim.prefix.version, int(claim.prefix.network_address), claim.prefix.prefixlen

@@ -10,11 +10,13 @@ import struct
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
+from routed.model.nlri import Nlri
 from routed.netlink import constants as c
 from routed.netlink.constants import Flag, Msg
-from routed.netlink.message import Message, pack, unpack
+from routed.netlink.message import HEADER, Message, pack, unpack
+from routed.netlink.routes import Template
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
@@ -23,10 +25,26 @@ _BATCH_BUFFER = 8 << 20  # each failed message of a batch costs 832 bytes of rec
 _CHUNK = 500  # messages per send: the send buffer is finite, and so is the room for their failures
 _SMALL_CHUNK = 32  # where the buffers have the default size, 208 KiB, and an answer may take 4 of them
 _TIMEOUT = 5.0
+_TRIES = 3  # sends of a chunk whose acknowledgement was lost
+_DATAGRAM = 1 << 17
+_FILTER = struct.Struct("=HBBI")  # linux/filter.h: struct sock_filter
+_FILTER_PROGRAM = struct.Struct("@HP")  # struct sock_fprog
+_SENDER_AT = 12  # nlmsg_pid in struct nlmsghdr
 
 
 class NetlinkError(OSError):
     """The kernel refused a request; `errno` is its reason."""
+
+
+class Written(NamedTuple):
+    """What became of many messages: errno by index of those that failed.
+
+    `repeated`: some went out twice, because the answer to the first time was lost. One with EXCL that was carried out
+    the first time has failed with EEXIST then.
+    """
+
+    failures: dict[int, int]
+    repeated: bool
 
 
 @contextmanager
@@ -74,6 +92,8 @@ class Netlink:
         self._socket.settimeout(_TIMEOUT)
         self.port: int = self._socket.getsockname()[0]
         self._seq = 0
+        self._buffer = bytearray(_DATAGRAM)
+        self._view = memoryview(self._buffer)
 
     @classmethod
     def open_in(cls, namespace: str | Path | int, groups: int = 0, *, receive_buffer: int = _BATCH_BUFFER) -> Self:
@@ -115,27 +135,69 @@ class Netlink:
         return failures
 
     def _chunk(self, messages: Sequence[tuple[Msg, int, bytes]]) -> dict[int, int]:
-        first = self._seq + 1
-        last = self._seq = self._seq + len(messages)
+        first, last = self._numbers(len(messages))
         self._socket.sendall(
             b"".join(
                 pack(kind, flags | (Flag.ACK if first + n == last else 0), first + n, body)
                 for n, (kind, flags, body) in enumerate(messages)
             )
         )
+        return self._failures(first, last)
+
+    def write(self, template: Template, nlris: Sequence[Nlri]) -> Written:
+        """Send `template` for each of `nlris`, which have its length; in chunks, as `batch` does.
+
+        A chunk whose answer got lost is sent again (a failure costs 832 bytes of receive buffer). Raises NetlinkError
+        when the kernel does not answer at all.
+        """
+        failures: dict[int, int] = {}
+        repeated = False
+        for start in range(0, len(nlris), self._chunk_size):
+            chunk = nlris[start : start + self._chunk_size]
+            tries = 0
+            while True:
+                first, last = self._numbers(len(chunk))
+                self._socket.sendall(template.fill(chunk, first))
+                tries += 1
+                try:
+                    found = self._failures(first, last)
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.ENOBUFS, errno.ETIMEDOUT) or tries == _TRIES:
+                        raise NetlinkError(error.errno, os.strerror(error.errno or errno.EIO)) from error
+                    repeated = True
+            failures.update((start + index, number) for index, number in found.items())
+        return Written(failures, repeated)
+
+    def _numbers(self, count: int) -> tuple[int, int]:
+        """The first and last of `count` sequence numbers never used before, or not for very long."""
+        if self._seq + count >= 1 << 32:
+            self._seq = 0
+        self._seq += count
+        return self._seq - count + 1, self._seq
+
+    def _failures(self, first: int, last: int) -> dict[int, int]:
+        """The refusals of messages `first` to `last`, by index, when the last is acknowledged."""
+        read, size, error = HEADER.unpack_from, HEADER.size, int(Msg.ERROR)
         failures: dict[int, int] = {}
         while True:
-            for answer in self._receive():
-                if answer.type != Msg.ERROR or not first <= answer.seq <= last:
-                    continue
-                if number := -_ERRNO.unpack_from(answer.body)[0]:
-                    failures[answer.seq - first] = number
-                if answer.seq == last:
-                    return failures
+            datagram = self._receive_bytes()
+            offset, end = 0, len(datagram)
+            while offset + size + _ERRNO.size <= end:
+                length, answer, _, number, _ = read(datagram, offset)
+                if length < size:
+                    break
+                if answer == error and first <= number <= last:
+                    reason = _ERRNO.unpack_from(datagram, offset + size)[0]
+                    if reason:
+                        failures[number - first] = -reason
+                    if number == last:
+                        return failures
+                offset += (length + 3) & ~3
 
     def get(self, kind: Msg, body: bytes) -> Message:
         """Ask for one object; raise NetlinkError (ENODEV, ENETUNREACH, ...) when there is none."""
-        self._seq += 1
+        self._numbers(1)
         self._socket.sendall(pack(kind, 0, self._seq, body))
         while True:
             for answer in self._receive():
@@ -148,25 +210,53 @@ class Netlink:
 
     def dump(self, kind: Msg, body: bytes) -> list[Message]:
         """All objects that match `body` (filtered by the kernel where it can); again if it changed meanwhile."""
+        return [Message(kind - 2, 0, self._seq, found) for found in self.dump_bodies(kind, body)]
+
+    def dump_bodies(self, kind: Msg, body: bytes) -> list[bytes]:
+        """The bodies of what `dump` finds: for the table of routes, which may be long."""
         while True:
-            self._seq += 1
-            self._socket.sendall(pack(kind, Flag.DUMP, self._seq, body))
-            found: list[Message] = []
-            interrupted = done = False
-            while not done:
-                for answer in self._receive():
-                    if answer.seq != self._seq:
-                        continue
-                    interrupted |= bool(answer.flags & Flag.DUMP_INTR)
-                    if answer.type == Msg.DONE:
-                        done = True
-                    elif answer.type == Msg.ERROR:
-                        number = -_ERRNO.unpack_from(answer.body)[0]
-                        raise NetlinkError(number, os.strerror(number))
-                    else:
-                        found.append(answer)
-            if not interrupted:
+            seq, _ = self._numbers(1)
+            self._socket.sendall(pack(kind, Flag.DUMP, seq, body))
+            found, flags = self._dumped(kind - 2, seq)  # rtnetlink numbers each kind of object NEW, DEL, GET
+            if not flags & Flag.DUMP_INTR:
                 return found
+
+    def _dumped(self, wanted: int, seq: int) -> tuple[list[bytes], int]:
+        """The bodies of type `wanted` that answer request `seq`, to its end; and the flags of any of them."""
+        read, size = HEADER.unpack_from, HEADER.size
+        last, error = int(Msg.DONE), int(Msg.ERROR)  # comparing with an enum costs more than the rest of the loop
+        found: list[bytes] = []
+        every = 0
+        while True:
+            datagram = self._receive_bytes()
+            offset, end = 0, len(datagram)
+            while offset + size <= end:
+                length, answer, flags, number, _ = read(datagram, offset)
+                if length < size or number != seq:  # damaged; or late, from a request that was given up
+                    break
+                every |= flags
+                if answer == wanted:
+                    found.append(datagram[offset + size : offset + length])
+                elif answer == last:
+                    return found, every
+                elif answer == error:
+                    reason = -_ERRNO.unpack_from(datagram, offset + size)[0]
+                    raise NetlinkError(reason, os.strerror(reason))
+                offset += (length + 3) & ~3
+
+    def ignore(self, port: int) -> None:
+        """Have the kernel leave out events that the socket of `port` caused, before they cost anything here."""
+        program = b"".join(
+            (
+                _FILTER.pack(0x20, 0, 0, _SENDER_AT),  # load the word there, which the kernel takes as big-endian
+                _FILTER.pack(0x15, 0, 1, socket.htonl(port)),  # equal: go on; else skip one
+                _FILTER.pack(0x06, 0, 0, 0),  # nothing of it
+                _FILTER.pack(0x06, 0, 0, 0xFFFFFFFF),  # all of it
+            )
+        )
+        buffer = ctypes.create_string_buffer(program, len(program))
+        option = _FILTER_PROGRAM.pack(len(program) // _FILTER.size, ctypes.addressof(buffer))
+        self._socket.setsockopt(socket.SOL_SOCKET, c.SO_ATTACH_FILTER, option)
 
     def events(self) -> list[Message]:
         """What a subscribed socket has to tell now, without waiting; OSError ENOBUFS when some were lost."""
@@ -174,14 +264,19 @@ class Netlink:
         self._socket.setblocking(False)  # MSG_DONTWAIT would not do: Python itself waits on a socket with a timeout
         try:
             while True:
-                found += unpack(self._socket.recv(1 << 17))
+                found += unpack(self._receive_bytes())
         except BlockingIOError:
             return found
         finally:
             self._socket.settimeout(_TIMEOUT)
 
     def _receive(self) -> list[Message]:
+        return list(unpack(self._receive_bytes()))
+
+    def _receive_bytes(self) -> bytes:
+        """One datagram. By way of a buffer of our own: recv would get and give back 128 KiB for each."""
         try:
-            return list(unpack(self._socket.recv(1 << 17)))
+            size = self._socket.recv_into(self._buffer)
         except TimeoutError:
             raise NetlinkError(errno.ETIMEDOUT, "the kernel did not answer a netlink request") from None
+        return bytes(self._view[:size])

@@ -6,9 +6,11 @@ One world for all tests: each leaves it as it was.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -36,6 +38,15 @@ class Pair:
     def quiet(self) -> Any:
         """The route events of everybody, while the block runs."""
         return _all_quiet(self)
+
+    @contextlib.contextmanager
+    def draining(self, *words: str) -> Generator[subprocess.Popen[str]]:
+        """`routed node drain` on the first node, ended with the block."""
+        with self.one.command("node", "drain", *words) as command:
+            try:
+                yield command
+            finally:
+                command.kill()
 
 
 @contextlib.contextmanager
@@ -106,6 +117,41 @@ def test_status_readiness_and_metrics_say_so(pair: Pair) -> None:
     assert 'routed_bgp_session_up{as="64512",peer="10.99.0.2"} 1.0' in metrics
     assert "routed_ready 1.0" in metrics
     assert 'routed_dataplane_routes{state="programmed"} 3.0' in metrics
+
+
+def test_bgp_status_and_routes_say_what_is_there_and_why(pair: Pair) -> None:
+    shown = pair.one.routed("bgp", "status").stdout
+    assert shown.startswith("2 of 2 sessions established; prefixes: 2 IPv4, 0 IPv6")
+    best = pair.one.routed("bgp", "routes", pair.pods[1].address).stdout
+    assert best.startswith("10.244.2.0/24\n> via 10.99.0.2, from 10.99.0.2\n    why           the only path\n")
+    sent = json.loads(pair.one.routed("bgp", "routes", "--peer", ROUTER, "--json").stdout)["routes"]
+    assert {each["prefix"]: each["rejected"] for each in sent} == {BEHIND: None}
+    told = pair.one.routed("bgp", "routes", "--peer", ROUTER, "--advertised").stdout
+    assert "10.244.1.0/24" in told
+    refused = pair.one.routed("bgp", "routes", "--peer", "10.7.7.7")
+    assert (refused.returncode, refused.stderr.splitlines()[0]) == (
+        1,
+        "error: peer: there is no session with 10.7.7.7",
+    )
+
+
+def test_rfc8326_a_drained_node_is_marked_then_withdrawn_and_comes_back(pair: Pair) -> None:
+    def known() -> str:
+        return pair.router.ask("show", "route", "10.244.1.0/24", "all")
+
+    with pair.draining("--wait", "3600") as command:
+        until(lambda: "(65535,0)" in known())
+        assert LEARNED_BY_2 in pair.two.namespace.ours()
+        assert pair.pods[1].reaches(pair.pods[0])
+        command.send_signal(signal.SIGINT)
+        _, said = command.communicate(timeout=20)
+    assert (command.returncode, "node n1 stays lowered" in said) == (130, True)
+    assert "drain: paths to this node are marked" in pair.one.routed("bgp", "status").stdout
+    assert pair.one.routed("node", "drain", "--wait", "0").returncode == 0
+    until(lambda: "10.244.1.0/24" not in known() and LEARNED_BY_2 not in pair.two.namespace.ours())
+    assert pair.one.routed("node", "undrain").stdout == "node n1 is in service again\n"
+    until(lambda: "(65535,0)" not in known() and LEARNED_BY_2 in pair.two.namespace.ours())
+    settled(pair)
 
 
 @pytest.mark.without_ipip

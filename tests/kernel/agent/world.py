@@ -205,6 +205,10 @@ class Node:
     def routed(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(self._argv(*words), capture_output=True, text=True, check=False, timeout=60)
 
+    def command(self, *words: str) -> subprocess.Popen[str]:
+        """The same, running beside the test."""
+        return subprocess.Popen(self._argv(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
     def status(self) -> Any:
         done = self.routed("node", "status", "--json")
         assert done.returncode == 0, done.stderr

@@ -9,9 +9,15 @@ import pytest
 from tests.kernel.bgp.fabric import Fabric
 
 
+@pytest.fixture(params=["seams", "stock"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """How ExaBGP carries UPDATEs: ours, and its own, to which we fall back."""
+    return str(request.param)
+
+
 @pytest.fixture
-def fabric(tmp_path: Path) -> Iterator[Fabric]:
-    made = Fabric(tmp_path)
+def fabric(tmp_path: Path, mode: str) -> Iterator[Fabric]:
+    made = Fabric(tmp_path, mode)
     try:
         made.up()
         yield made

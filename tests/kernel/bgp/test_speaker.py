@@ -1,4 +1,4 @@
-"""ExaBGP behind our `Speaker`, against real BIRD 2 routers."""
+"""ExaBGP behind our `Speaker`, against real BIRD 2 routers, in both modes."""
 
 from __future__ import annotations
 
@@ -7,40 +7,30 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-from tests.kernel.bgp.fabric import NODE, A, B, Bird, Fabric, Node, until
+from tests.kernel.bgp.fabric import ASN, NODE, A, B, Bird, Fabric, Node, inside, run, until
 
 OURS, OF_A, OF_B = "10.244.0.0/26", "10.244.1.0/26", "10.244.2.0/26"
-POOL = {"kind": "IPPool", "metadata": {"name": "pods"}, "spec": {"cidr": "10.244.0.0/16"}}
-
-
-def member(name: str, address: str, asn: int, *blocks: str) -> dict[str, Any]:
-    bgp = {"ipv4Address": f"{address}/24", "asNumber": asn}
-    return {"kind": "Node", "metadata": {"name": name}, "spec": {"bgp": bgp, "podCIDRs": list(blocks)}}
-
-
-def router(address: str, asn: int) -> dict[str, Any]:
-    name = f"to-{address.replace('.', '-')}"
-    return {"kind": "BGPPeer", "metadata": {"name": name}, "spec": {"peerIP": address, "asNumber": asn}}
-
-
-US = member("node", NODE, 64512, OURS)
-TO_A, TO_B = router(A, 64512), router(B, 65000)
+TO_A: dict[str, Any] = {"peer": A, "peer_as": ASN}
+TO_B: dict[str, Any] = {"peer": B, "peer_as": 65000}
 
 
 def start(fabric: Fabric, bgp: str = "") -> tuple[Node, Bird, Bird]:
     """The node with an iBGP session to router A and an eBGP session to router B, all routes exchanged."""
     a, b, node = fabric.bird(A), fabric.bird(B), fabric.node()
-    a.start(asn=64512, node_asn=64512, routes=[OF_A], bgp=bgp)
-    b.start(asn=65000, node_asn=64512, routes=[OF_B], bgp=bgp)
-    node.want(US, POOL, TO_A, TO_B)
-    node.until(lambda known: len(known["best"]) == 2 and known["synced"])
-    until(lambda: OURS in a.routes() and OURS in b.routes())
+    a.start(asn=ASN, routes=[OF_A], bgp=bgp)
+    b.start(asn=65000, routes=[OF_B], bgp=bgp)
+    node.order(advertise=[OURS])
+    node.want(TO_A, TO_B)
+    exchanged(node, a, b)
     return node, a, b
+
+
+def exchanged(node: Node, a: Bird, b: Bird) -> None:
+    node.until(lambda _: node.routes(A) == {OF_A: A} and node.routes(B) == {OF_B: B})
+    until(lambda: a.routes() == b.routes() == {OURS: NODE})
 
 
 def established_at(bird: Bird) -> str:
@@ -49,61 +39,52 @@ def established_at(bird: Bird) -> str:
     return found[1] if found else ""
 
 
-def test_routes_are_learned_and_announced_over_ibgp_and_ebgp(fabric: Fabric) -> None:
-    node, a, b = start(fabric)
-    assert node.best() == {OF_A: A, OF_B: B}
-    assert a.routes() == {OURS: NODE}
-    assert b.routes() == {OURS: NODE}
+def changes(seen: list[str]) -> list[str]:
+    return [line for line in seen if "192.0.2.1" not in line]
+
+
+def test_it_runs_in_the_mode_that_was_asked_for(fabric: Fabric, mode: str) -> None:
+    node = fabric.node()
+    node.want(TO_A)
+    assert bool(node.until(lambda known: known["note"] is not None and (known["note"] or " ")).strip()) == (
+        mode == "stock"
+    )
+
+
+def test_routes_go_both_ways_over_ibgp_and_ebgp(fabric: Fabric) -> None:
+    node, _, b = start(fabric)
+    node.until(lambda _: node.peer(A)["ended"] == node.peer(B)["ended"] == ["IPV4"])
     assert "BGP.as_path: 64512" in b.ask("show", "route", OURS, "all")
 
 
 def test_a_changed_advertisement_is_announced_and_withdrawn(fabric: Fabric) -> None:
-    node, a, _ = start(fabric)
-    node.want(member("node", NODE, 64512, "10.244.7.0/26"), POOL, TO_A, TO_B)
-    until(lambda: a.routes() == {"10.244.7.0/26": NODE})
+    node, a, b = start(fabric)
+    node.order(advertise=["10.244.7.0/26"])
+    until(lambda: a.routes() == b.routes() == {"10.244.7.0/26": NODE})
 
 
-def test_a_session_disabled_in_bird_loses_its_paths_at_once_and_gets_them_back(fabric: Fabric) -> None:
+def test_many_prefixes_are_announced_and_withdrawn_in_order(fabric: Fabric) -> None:
     node, a, _ = start(fabric)
-    a.ask("disable", "node")
-    node.until(lambda known: set(known["best"]) == {OF_B})
-    assert node.known["peers"][A]["state"] == "down"
-    assert "administrative shutdown" in node.known["peers"][A]["error"]
+    many = [f"10.{200 + n // 256}.{n % 256}.0/24" for n in range(500)]
+    node.order(advertise=many)
+    until(lambda: set(a.routes()) == set(many))
+    node.order(advertise=many[:3])
+    until(lambda: set(a.routes()) == set(many[:3]))
+
+
+def test_rfc9003_a_session_disabled_in_bird_says_why_and_comes_back(fabric: Fabric) -> None:
+    node, a, _ = start(fabric)
+    a.ask("disable", "node", '"back at noon"')
+    node.down(A, "NOTIFICATION", 6, 2, 'administrative shutdown (6/2): "back at noon"')
     a.ask("enable", "node")
-    node.until(lambda known: set(known["best"]) == {OF_A, OF_B})
+    node.until(lambda _: node.routes(A) == {OF_A: A})
+    until(lambda: a.routes() == {OURS: NODE})
 
 
-def test_rfc4724_a_killed_router_leaves_stale_paths_until_it_sends_end_of_rib(fabric: Fabric) -> None:
+def test_a_killed_router_is_a_closed_connection(fabric: Fabric, mode: str) -> None:
     node, a, _ = start(fabric)
     a.kill()
-    node.until(lambda known: known["best"][OF_A]["stale"])
-    assert node.known["peers"][A]["state"] == "restarting"
-    a.start(asn=64512, node_asn=64512, routes=["10.244.9.0/26"], recover=True)
-    node.until(lambda known: set(known["best"]) == {"10.244.9.0/26", OF_B})
-    with_path = [OF_A in known["best"] for known in node.history if known["best"].get("10.244.9.0/26")]
-    assert with_path[0], "the stale path went before the router had sent its table"
-
-
-def test_rfc4724_stale_paths_go_after_the_restart_time(fabric: Fabric) -> None:
-    node, a, _ = start(fabric, bgp="graceful restart yes; graceful restart time 2;")
-    a.kill()
-    killed = time.monotonic()
-    node.until(lambda known: known["peers"][A]["stale"] == 1)
-    node.until(lambda known: set(known["best"]) == {OF_B})
-    assert time.monotonic() - killed > 1.9
-
-
-@pytest.mark.parametrize("bgp", ["graceful restart aware;", "graceful restart off;"], ids=["aware", "off"])
-def test_a_router_that_does_not_restart_gracefully_is_in_sync_too(fabric: Fabric, bgp: str) -> None:
-    node, _, _ = start(fabric, bgp=bgp)
-    assert node.best() == {OF_A: A, OF_B: B}
-
-
-def test_a_router_without_graceful_restart_leaves_nothing(fabric: Fabric) -> None:
-    node, a, _ = start(fabric, bgp="graceful restart off;")
-    a.kill()
-    node.until(lambda known: set(known["best"]) == {OF_B})
-    assert not any(known["peers"][A]["stale"] for known in node.history)
+    node.down(A, "CLOSED", words="the peer closed the connection" if mode == "seams" else "closed by the remote end")
 
 
 def test_rfc4724_a_restart_of_the_node_makes_no_route_event_on_the_router(fabric: Fabric) -> None:
@@ -113,10 +94,10 @@ def test_rfc4724_a_restart_of_the_node_makes_no_route_event_on_the_router(fabric
         until(lambda: not a.established() and not b.established())
         assert set(a.routes()) == set(b.routes()) == {OURS}
         node = fabric.node()
-        node.want(US, POOL, TO_A, TO_B)
-        node.until(lambda known: known["synced"] and len(known["best"]) == 2)
-        until(lambda: a.routes() == b.routes() == {OURS: NODE})
-    assert [line for line in at_a + at_b if "192.0.2.1" not in line] == []
+        node.order(advertise=[OURS])
+        node.want(TO_A, TO_B)
+        exchanged(node, a, b)
+    assert changes(at_a + at_b) == []
 
 
 def test_a_node_killed_with_sigkill_takes_exabgp_with_it_and_leaves_its_routes(fabric: Fabric) -> None:
@@ -131,15 +112,21 @@ def test_a_node_killed_with_sigkill_takes_exabgp_with_it_and_leaves_its_routes(f
 def test_a_killed_exabgp_is_started_again_and_no_path_is_lost_meanwhile(fabric: Fabric) -> None:
     node, a, b = start(fabric)
     first = node.known["pid"]
-    seen = len(node.history)
     with a.watched() as at_a:
         os.kill(first, signal.SIGKILL)
-        node.until(lambda known: known["pid"] not in (first, None) and known["synced"])
-        until(lambda: a.routes() == b.routes() == {OURS: NODE})
-    assert all(set(known["best"]) == {OF_A, OF_B} for known in node.history[seen:])
-    assert any(known["best"][OF_A]["stale"] for known in node.history[seen:])
-    assert not node.known["best"][OF_A]["stale"]
-    assert [line for line in at_a if "192.0.2.1" not in line] == []
+        node.until(lambda known: known["pid"] not in (first, None) and node.peer(A)["ups"] == 2)
+        exchanged(node, a, b)
+    assert node.peer(A)["downs"][0][0] == "LOCAL"
+    assert changes(at_a) == []
+
+
+def test_a_stalled_exabgp_is_noticed_and_replaced(fabric: Fabric) -> None:
+    node, a, b = start(fabric)
+    first = node.known["pid"]
+    os.kill(first, signal.SIGSTOP)
+    node.until(lambda known: "has not answered" in known["fault"], 40)
+    node.until(lambda known: known["pid"] not in (first, None))
+    exchanged(node, a, b)
 
 
 def test_a_taken_port_is_named_and_tried_again(fabric: Fabric) -> None:
@@ -147,17 +134,15 @@ def test_a_taken_port_is_named_and_tried_again(fabric: Fabric) -> None:
         "import socket, sys; s = socket.create_server(('0.0.0.0', 179)); print('ready', flush=True); sys.stdin.read()"
     )
     owner = subprocess.Popen(
-        ["nsenter", f"--net=/run/netns/{fabric.names[NODE]}", sys.executable, "-c", listen],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        inside(fabric.names[NODE], sys.executable, "-c", listen), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert owner.stdin
     assert owner.stdout
     try:
         assert owner.stdout.readline() == b"ready\n"
         a, node = fabric.bird(A), fabric.node()
-        a.start(asn=64512, node_asn=64512, routes=[OF_A])
-        node.want(US, POOL, TO_A)
+        a.start(asn=ASN, routes=[OF_A])
+        node.want(TO_A)
         node.until(lambda known: f"{NODE} port 179" in known["fault"])
         assert "another process listens there" in node.known["fault"]
         assert node.known["pid"] is None
@@ -166,112 +151,151 @@ def test_a_taken_port_is_named_and_tried_again(fabric: Fabric) -> None:
         owner.wait()
         owner.stdin.close()
         owner.stdout.close()
-    node.until(lambda known: not known["fault"] and OF_A in known["best"])
+    node.until(lambda known: not known["fault"] and node.routes(A) == {OF_A: A})
 
 
-def test_an_address_on_no_interface_is_named(fabric: Fabric) -> None:
-    node = fabric.node()
-    node.want(member("node", "10.99.0.9", 64512, OURS), POOL, TO_A)
+def test_an_address_on_no_interface_costs_only_its_sessions(fabric: Fabric) -> None:
+    b, node = fabric.bird(B), fabric.node()
+    b.start(asn=65000, routes=[OF_B])
+    node.want(TO_A | {"local": "10.99.0.9"})
     node.until(lambda known: "10.99.0.9" in known["fault"] and "no interface has this address" in known["fault"])
+    node.want(TO_A | {"local": "10.99.0.9"}, TO_B)
+    node.until(lambda _: node.routes(B) == {OF_B: B} and "no interface has this address" in node.peer(A)["reason"])
+    a = fabric.bird(A)
+    a.start(asn=ASN, routes=[OF_A], ends=(A, "10.99.0.9"))
+    run(*inside(fabric.names[NODE], "ip", "address", "add", "10.99.0.9/24", "dev", "br0"))
+    node.until(lambda _: node.routes(A) == {OF_A: A})
+    assert node.peer(B)["ups"] == 1
 
 
 def test_a_session_added_and_removed_leaves_the_other_up(fabric: Fabric) -> None:
     a, b, node = fabric.bird(A), fabric.bird(B), fabric.node()
-    a.start(asn=64512, node_asn=64512, routes=[OF_A])
-    b.start(asn=65000, node_asn=64512, routes=[OF_B])
-    node.want(US, POOL, TO_A)
-    node.until(lambda known: known["synced"])
+    a.start(asn=ASN, routes=[OF_A])
+    b.start(asn=65000, routes=[OF_B])
+    node.order(advertise=[OURS])
+    node.want(TO_A)
+    node.until(lambda _: node.routes(A) == {OF_A: A})
     since = established_at(a)
-    node.want(US, POOL, TO_A, TO_B)
-    node.until(lambda known: known["synced"] and set(known["best"]) == {OF_A, OF_B})
-    until(lambda: b.routes() == {OURS: NODE})
-    node.want(US, POOL, TO_A)
-    node.until(lambda known: set(known["best"]) == {OF_A})
+    node.want(TO_A, TO_B)
+    exchanged(node, a, b)
+    node.want(TO_A)
     until(lambda: not b.established())
     assert b.routes() == {}, "a removed session takes its routes back, it does not leave them stale"
+    assert "Peer de-configured" in b.ask("show", "protocols", "all", "node")
+    node.down(B, "NOTIFICATION", 6, 3)
     assert established_at(a) == since
     assert a.routes() == {OURS: NODE}
 
 
-def test_a_session_removed_and_wanted_again_at_once_is_learned_anew(fabric: Fabric) -> None:
+def test_a_session_removed_and_wanted_again_at_once_starts_anew(fabric: Fabric) -> None:
     node, a, b = start(fabric)
     other = established_at(b)
-    node.want_in_turn((US, POOL, TO_B), (US, POOL, TO_A, TO_B))
-    node.until(lambda known: known["synced"] and set(known["best"]) == {OF_A, OF_B} and known["changes"] == 4)
-    until(lambda: a.routes() == {OURS: NODE})
+    node.orders({"sessions": [node.session(**TO_B)]}, {"sessions": [node.session(**TO_A), node.session(**TO_B)]})
+    node.until(lambda _: node.peer(A)["ups"] == 2)
+    exchanged(node, a, b)
     assert established_at(b) == other
 
 
 def test_a_session_with_other_timers_comes_back_without_losing_a_path(fabric: Fabric) -> None:
-    node, a, _ = start(fabric)
+    node, a, b = start(fabric)
+    other = established_at(b)
     with a.watched() as at_a:
-        node.want(US, POOL, TO_A, TO_B, hold=30)
+        node.want(TO_A | {"hold_time": 30, "keepalive_time": 5}, TO_B)
         until(lambda: "/30" in a.ask("show", "protocols", "all", "node"))
-        node.until(lambda known: known["synced"])
-        until(lambda: a.routes() == {OURS: NODE})
-    assert [line for line in at_a if "192.0.2.1" not in line] == []
+        exchanged(node, a, b)
+    assert changes(at_a) == []
+    assert established_at(b) == other
 
 
 def test_an_unreachable_peer_does_not_stop_a_change_of_sessions(fabric: Fabric) -> None:
     b, node = fabric.bird(B), fabric.node()
-    b.start(asn=65000, node_asn=64512, routes=[OF_B])
-    node.want(US, POOL, router("10.99.0.77", 65001))
-    first = node.until(lambda known: known["pid"])
-    time.sleep(0.5)  # let it try to connect and queue what it would announce
-    node.want(US, POOL, router("10.99.0.77", 65001), TO_B)
-    node.until(lambda known: set(known["best"]) == {OF_B})
+    b.start(asn=65000, routes=[OF_B])
+    nobody = {"peer": "10.99.0.77", "peer_as": 65001}
+    node.order(advertise=[OURS])
+    node.want(nobody)
+    first = node.until(lambda known: known["note"] is not None and known["pid"])
+    node.down("10.99.0.77", "CLOSED", words="connecting failed")
+    node.want(nobody, TO_B)
+    node.until(lambda _: node.routes(B) == {OF_B: B})
     assert node.known["pid"] == first, "the change took another ExaBGP"
-    assert not node.known["synced"]
 
 
 def test_a_reset_session_comes_back(fabric: Fabric) -> None:
     node, a, b = start(fabric)
-    since, other = established_at(a), established_at(b)
+    other = established_at(b)
     node.order(reset=A)
-    until(lambda: established_at(a) not in ("", since))
-    node.until(lambda known: known["synced"] and len(known["best"]) == 2)
+    node.down(A, "NOTIFICATION", 6, 4, "NOTIFICATION sent: cease, administrative reset (6/4)")
+    node.until(lambda _: node.peer(A)["ups"] == 2)
+    exchanged(node, a, b)
     assert established_at(b) == other
 
 
-def test_two_nodes_mesh_the_lower_address_connects(fabric: Fabric) -> None:
-    node = fabric.node()
-    other = fabric.node(A)
-    members = (US, member("other", A, 64512, OF_A))
-    node.want(*members, POOL)
-    other.want(*members, POOL, node="other")
-    node.until(lambda known: known["synced"] and set(known["best"]) == {OF_A})
-    other.until(lambda known: known["synced"] and set(known["best"]) == {OURS})
-    assert "passive false" in (node.directory / "run/exabgp.conf").read_text()
-    assert "passive true" in (other.directory / "run/exabgp.conf").read_text()
+def test_a_reset_has_the_codes_that_were_asked_for(fabric: Fabric) -> None:
+    node, a, b = start(fabric)
+    node.order(reset=A, code=3, subcode=11)
+    node.down(A, "NOTIFICATION", 3, 11)
+    exchanged(node, a, b)
 
 
 def test_no_wanted_session_means_no_process(fabric: Fabric) -> None:
-    node, a, _ = start(fabric)
-    node.want(US, POOL)
-    node.until(lambda known: known["pid"] is None or not Path(f"/proc/{known['pid']}").exists())
-    until(lambda: not a.routes())
-    node.want(US, POOL, TO_A)
-    node.until(lambda known: set(known["best"]) == {OF_A})
+    node, a, b = start(fabric)
+    process = Path(f"/proc/{node.known['pid']}")
+    node.want()
+    until(lambda: not process.exists())
+    until(lambda: a.routes() == b.routes() == {})
+    node.want(TO_A, TO_B)
+    exchanged(node, a, b)
 
 
-def test_rfc4271_6_5_a_router_that_falls_silent_loses_its_paths_when_the_hold_time_ends(fabric: Fabric) -> None:
+def test_rfc4271_6_5_a_router_that_falls_silent_is_told_that_the_hold_time_has_ended(fabric: Fabric) -> None:
     a, node = fabric.bird(A), fabric.node()
-    a.start(asn=64512, node_asn=64512, routes=[OF_A])
-    node.want(US, POOL, TO_A, hold=3)
-    node.until(lambda known: OF_A in known["best"])
-    assert a.running
+    a.start(asn=ASN, routes=[OF_A])
+    node.want(TO_A | {"hold_time": 3})
+    node.until(lambda _: node.routes(A) == {OF_A: A})
     pid = int((a.directory / "pid").read_text())
     os.kill(pid, signal.SIGSTOP)
     try:
-        node.until(lambda known: not known["best"])
-        assert "hold timer expired" in node.known["peers"][A]["error"]
-        assert not node.known["peers"][A]["stale"]
+        node.down(A, "NOTIFICATION", 4, 0, "NOTIFICATION sent: hold timer expired")
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def test_rfc4271_6_2_a_router_of_another_as_is_refused(fabric: Fabric) -> None:
+    a, node = fabric.bird(A), fabric.node()
+    a.start(asn=65099)
+    node.want(TO_A)
+    node.down(A, "NOTIFICATION", 2, 2)
+    assert node.peer(A)["ups"] == 0
+
+
+def test_a_sleeping_agent_costs_no_session(fabric: Fabric) -> None:
+    node, a, b = fabric.node(), fabric.bird(A), fabric.bird(B)
+    a.start(asn=ASN, routes=[OF_A])
+    b.start(asn=65000, routes=[OF_B])
+    node.order(advertise=[OURS])
+    node.want(TO_A, TO_B, hold_time=3)
+    exchanged(node, a, b)
+    since = established_at(a), established_at(b)
+    node.orders({"sleep": 7.0}, {"advertise": [OURS, "10.244.7.0/26"]})  # more than twice the hold time
+    until(lambda: len(a.routes()) == len(b.routes()) == 2)
+    assert (established_at(a), established_at(b)) == since
+
+
+def test_rfc2918_rfc7313_refreshes_go_both_ways_in_order_with_updates(fabric: Fabric) -> None:
+    node, a, _ = start(fabric)
+    a.ask("reload", "in", "node")
+    node.until(lambda known: [A, "IPV4", "REQUEST"] in known["refreshes"])
+    a.ask("reload", "out", "node")
+    node.order(refresh=A)
+    node.until(lambda known: [A, "IPV4", "END"] in known["refreshes"])
+    kinds = [kind for _, _, kind in node.known["refreshes"]]
+    assert kinds.index("BEGIN") < kinds.index("END")
 
 
 def test_exabgp_writes_nowhere_but_in_the_run_directory(fabric: Fabric) -> None:
     node, _, _ = start(fabric)
     opened = {str(link.readlink()) for link in Path(f"/proc/{node.known['pid']}/fd").iterdir()}
     assert {path for path in opened if path.startswith("/") and path != "/dev/null"} <= {"/dev/urandom"}
-    assert {path.name for path in (node.directory / "run").iterdir()} == {"exabgp.conf", "exabgp.env"}
+    files = list((node.directory / "run").iterdir())
+    assert {path.name for path in files} == {"exabgp.conf", "exabgp.env"}
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}

@@ -75,14 +75,14 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Lab]]:
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Lab]]:
     """Bring a topology of the repository up, for the tests of one module; it goes down after the last."""
     labs: list[Lab] = []
 
-    def bring_up(name: str) -> Lab:
+    def bring_up(name: str, *words: str) -> Lab:
         lab = Lab(TOPOLOGIES / f"{name}.clab.yml", tmp_path_factory.mktemp("runtime"))
         labs.append(lab)
-        lab.do("up", "--kernel", "uml")
+        lab.do("up", "--kernel", "uml", *words)
         return lab
 
     yield bring_up

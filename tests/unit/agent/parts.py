@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-from tests.unit.bgp import wire
 
 from routed.agent.agent import Agent, Parts
 from routed.config import AgentConfig
 from routed.errors import EnvironmentFault
 from routed.ipam.allocator import PREFIX, Allocator
-from routed.model.address import Address, HostAddress, Prefix
+from routed.model.address import Address, AnyAddress, Family, HostAddress, Prefix
 from routed.model.codec import encode_json, resource_key
+from routed.model.fields import PeerAddress
 from routed.model.interface import Interface
+from routed.model.path import Origin, Segment
 from routed.model.resources import (
     AnyResource,
     BGPPeer,
@@ -33,11 +33,20 @@ from routed.model.resources import (
 )
 from routed.netlink.socket import NetlinkError
 from routed.store import Compare, Delete, Event, KeyValue, Put, Range, Txn
+from routed_bgp import encode
+from routed_bgp.attributes import Attributes
+from routed_bgp.bfd.ledger import BfdStatus
+from routed_bgp.bfd.messages import BfdSession
+from routed_bgp.dialect import Dialect
+from routed_bgp.nlri import Nlri, from_prefix, to_prefix
 from routed_bgp.open import GracefulRestart, Open
-from routed_bgp.speaker import SessionUp, SpeakerStarted, UpdateReceived
+from routed_bgp.sessions import Session
+from routed_bgp.speaker import SessionUp, SpeakerStarted, UpdatesReceived
+from routed_bgp.update import Decoder, messages
 from routed_felix.dataplane import Kernel
 from routed_felix.monitor import Changes
-from routed_felix.state import Desired, Report, Settings
+from routed_felix.routes import Wanted
+from routed_felix.state import Change, NodeState, Report, Route, Settings
 
 ME, OTHER, THIRD, TOR = "10.1.1.11", "10.1.1.12", "10.1.1.13", "10.9.9.1"
 
@@ -55,7 +64,7 @@ def pool(
 
 
 def router(address: str = TOR, asn: int = 65101) -> BGPPeer:
-    return BGPPeer(metadata=Metadata("tor"), spec=BGPPeerSpec(Address(address), asn))
+    return BGPPeer(metadata=Metadata("tor"), spec=BGPPeerSpec(PeerAddress(Address(address)), asn))
 
 
 US, THEM = node("a1", ME, "10.244.1.0/26"), node("a2", OTHER, "10.244.2.0/26")
@@ -134,21 +143,41 @@ class FakeSpeaker:
 
     def __init__(self) -> None:
         self.starts = True
-        self.wanted: list[tuple[Any, Any]] = []
-        self.resets: list[Address] = []
+        self.wanted: list[Sequence[Session]] = []
+        self.told: dict[str, dict[str, str]] = {}  # next hop, or End-of-RIB, by prefix, by peer
+        self.resets: list[tuple[str, int, int]] = []
+        self.retries: list[str] = []
         self._events: asyncio.Queue[Any] = asyncio.Queue()
 
-    async def set(self, sessions: Any, advertisements: Any) -> None:
+    async def set(self, sessions: Sequence[Session]) -> None:
         if self.starts and sessions and not self.wanted:
             self.tell(SpeakerStarted())
-        self.wanted.append((sessions, advertisements))
+        self.wanted.append(sessions)
 
     @property
     def peers(self) -> set[str]:
-        return {str(session.peer) for session in self.wanted[-1][0]} if self.wanted else set()
+        return {str(session.peer) for session in self.wanted[-1]} if self.wanted else set()
 
-    async def reset(self, peer: Address) -> None:
-        self.resets.append(peer)
+    def send(self, peers: Collection[AnyAddress], data: bytes) -> None:
+        decoder = Decoder(Dialect(ebgp=False))
+        for kind, body in messages(data):
+            assert kind == 2
+            update = decoder.decode(body)
+            for peer in map(str, peers):
+                told = self.told.setdefault(peer, {})
+                for nlri in update.withdrawn:
+                    told.pop(str(to_prefix(nlri, update.family)))
+                for nlri in update.announced:
+                    assert update.attributes
+                    told[str(to_prefix(nlri, update.family))] = str(update.attributes.next_hop)
+                if update.end_of_rib:
+                    told["End-of-RIB"] = ""
+
+    async def reset(self, peer: AnyAddress, code: int = 6, subcode: int = 4) -> None:
+        self.resets.append((str(peer), code, subcode))
+
+    async def retry(self, peer: AnyAddress) -> None:
+        self.retries.append(str(peer))
 
     async def events(self) -> AsyncIterator[Any]:
         while True:
@@ -158,51 +187,107 @@ class FakeSpeaker:
         for event in events:
             self._events.put_nowait(event)
 
-    def up(self, peer: str = OTHER) -> None:
-        graceful = GracefulRestart(False, 60, (((1, 1), True),))
+    def up(self, peer: str = OTHER, *, restarting: bool = False) -> None:
+        graceful = GracefulRestart(restarting, 60, ((Family.IPV4, True),))
         self.tell(SessionUp(Address(peer), Open(64512, 90, Address(peer), True, graceful)))
 
     def announce(self, *prefixes: str, peer: str = OTHER, path: tuple[int, ...] = ()) -> None:
-        attributes = wire.ORIGIN + wire.as_path(*path) + wire.next_hop(peer) + wire.attribute(0x40, 5, bytes(4))
-        self.tell(UpdateReceived(Address(peer), wire.body(*prefixes, attributes=attributes)))
+        as_path = (Segment(True, path),) if path else ()
+        attributes = Attributes(origin=Origin.IGP, as_path=as_path, next_hop=Address(peer), local_pref=0)
+        nlris = [from_prefix(Prefix(prefix)) for prefix in prefixes]
+        self._update(peer, *encode.announce(attributes, Family.IPV4, nlris, asn4=True, ebgp=False))
+
+    def withdraw(self, *prefixes: str, peer: str = OTHER) -> None:
+        self._update(peer, *encode.withdraw(Family.IPV4, [from_prefix(Prefix(prefix)) for prefix in prefixes]))
 
     def end_of_rib(self, peer: str = OTHER) -> None:
-        self.tell(UpdateReceived(Address(peer), bytes(4)))
+        self._update(peer, encode.end_of_rib(Family.IPV4))
+
+    def _update(self, peer: str, *whole: bytes) -> None:
+        self.tell(UpdatesReceived(Address(peer), b"".join(whole)))
+
+
+class FakeBfd:
+    """BFD that does as it is told."""
+
+    def __init__(self) -> None:
+        self.wanted: list[Collection[BfdSession]] = []
+        self._events: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def set(self, wanted: Collection[BfdSession]) -> None:
+        self.wanted.append(wanted)
+
+    def states(self) -> tuple[BfdStatus, ...]:
+        return ()
+
+    async def events(self) -> AsyncIterator[Any]:
+        while True:
+            yield await self._events.get()
+
+    def tell(self, *events: Any) -> None:
+        for event in events:
+            self._events.put_nowait(event)
 
 
 class FakeDataplane:
-    """A kernel with the node's address on eth1, and a link to a router on eth2; keeps what was applied."""
+    """A kernel with the node's address on eth1, and a link to a router on eth2; keeps the table after every write."""
 
     def __init__(self) -> None:
         self.eth2_up = True
-        self.applied: list[Desired] = []
+        self.applied: list[dict[Nlri, Route]] = []
         self.failures: dict[Any, str] = {}
         self.held = False
         self.dead = False
-        self.reads = 0
+        self.reads = self.looks = 0
+        self._table: dict[Nlri, Route] = {}
+        self._kernel = self._look()
 
     def holds_routes(self) -> bool:
         return self.held
 
+    def take(self, changes: Changes) -> None:
+        if changes:
+            self._kernel = self._look()
+
     def read(self) -> Kernel:
         self.reads += 1
+        self._kernel = self._look()
+        return self.reread()
+
+    def reread(self) -> Kernel:
+        self.looks += 1
         if self.dead:
             raise NetlinkError(110, "timed out")
+        return self._kernel
+
+    def sync(self, node: NodeState, wanted: Wanted) -> Report:
+        self._table = dict(wanted.table())
+        return self._report()
+
+    def change(self, change: Change, wanted: Wanted, *, retry: bool = False) -> Report:
+        for nlri, route in change.routes.items():
+            self._table.pop(nlri, None)
+            if route is not None:
+                self._table[nlri] = route
+        assert self._table == dict(wanted.table()), "a change that was not named"
+        return self._report()
+
+    @property
+    def routes(self) -> set[str]:
+        return {str(to_prefix(nlri, Family.IPV4)) for nlri in self.applied[-1]} if self.applied else set()
+
+    def gateway(self, prefix: str) -> str:
+        route = self.applied[-1].get(from_prefix(Prefix(prefix))) if self.applied else None
+        return str(route.hop.gateway) if route and route.hop else "none"
+
+    def _look(self) -> Kernel:
         eth1 = Interface("eth1", 2, 1500, True, addresses=(HostAddress(f"{ME}/24"),))
         eth2 = Interface("eth2", 3, 1500, self.eth2_up, addresses=(HostAddress("10.9.9.11/24"),))
         return Kernel({"eth1": eth1, "eth2": eth2}, (), tunnel=True)
 
-    def apply(self, desired: Desired) -> Report:
-        self.applied.append(desired)
-        return Report(len(desired.routes), 0, self.failures)
-
-    @property
-    def routes(self) -> set[str]:
-        return {str(key.prefix) for key in self.applied[-1].routes} if self.applied else set()
-
-    def gateway(self, prefix: str) -> str:
-        routes = self.applied[-1].routes.items() if self.applied else ()
-        return next((str(r.hop.gateway) for key, r in routes if str(key.prefix) == prefix and r.hop), "none")
+    def _report(self) -> Report:
+        self.applied.append(dict(self._table))
+        return Report(len(self._table), len(self._table), 0, self.failures)
 
 
 class FakeMonitor:
@@ -219,7 +304,7 @@ class FakeMonitor:
 
     def read(self) -> Changes:
         with suppress(BlockingIOError):
-            return Changes(interfaces_changed=bool(os.eventfd_read(self._descriptor)))
+            return Changes(interfaces=bool(os.eventfd_read(self._descriptor)))
         return Changes()
 
     def close(self) -> None:
@@ -238,12 +323,14 @@ class Bench:
         self.store, self.speaker, self.dataplane, self.monitor = (
             FakeStore(), FakeSpeaker(), FakeDataplane(), FakeMonitor(),
         )  # fmt: skip
+        self.bfd = FakeBfd()
         self.now = 1000.0
         self._looks = 0
         self.stop = asyncio.Event()
         self.serving = 0
+        self.health_port = free_port()
         config = AgentConfig(
-            node="a1", run_dir=Path("/nonexistent"), health_port=free_port(), metrics_port=free_port(), **settings
+            node="a1", run_dir=Path("/nonexistent"), health_port=self.health_port, metrics_port=free_port(), **settings
         )
         parts: Any = Parts(
             self.store,
@@ -252,6 +339,7 @@ class Bench:
             self.monitor,  # type: ignore[arg-type]
             Allocator(self.store, node="a1"),
             FakePlugin(),  # type: ignore[arg-type]
+            self.bfd,
         )
         self.allocator: Allocator = parts.allocator
         self.agent = Agent(config, Settings(), parts, asyncio.Lock(), now=self._time)

@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.unit.agent.parts import free_port
 from routed.agent import health
 from routed.agent.health import Answer, HealthServer, as_json
 from routed.agent.notify import notify
-from routed.errors import EnvironmentFault
+from routed.errors import EnvironmentFault, OperatorError
 
 
 def get(port: int, path: str) -> tuple[int, str, bytes]:
@@ -25,18 +26,31 @@ def get(port: int, path: str) -> tuple[int, str, bytes]:
         return answer.status, answer.getheader("Content-Type", ""), answer.read()
 
 
-def broken() -> Answer:
+def broken(query: Mapping[str, str]) -> Answer:
     raise ZeroDivisionError
+
+
+def refuses(query: Mapping[str, str]) -> Answer:
+    raise OperatorError("peer: 'x' is no address", hint="e.g. 10.1.1.1")
 
 
 def test_answers_are_made_in_the_loop_and_others_are_named(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         port = free_port()
-        server = HealthServer(port, {"/a": lambda: as_json({"x": 1}), "/b": broken}, "health_port")
-        assert await asyncio.to_thread(get, port, "/a?q=1") == (200, "application/json", b'{"x": 1}\n')
-        assert await asyncio.to_thread(get, port, "/c") == (404, "text/plain", b"there is: /a, /b\n")
+        server = HealthServer(port, {"/a": as_json, "/b": broken, "/d": refuses}, "health_port")
+        assert await asyncio.to_thread(get, port, "/a/?x=1%2F2&y=&x=3") == (
+            200,
+            "application/json",
+            b'{"x": "3", "y": ""}\n',
+        )
+        assert await asyncio.to_thread(get, port, "/c") == (404, "text/plain", b"there is: /a, /b, /d\n")
         status, _, body = await asyncio.to_thread(get, port, "/b")
         assert (status, body) == (500, b"routed failed: ZeroDivisionError(); see the agent's log\n")
+        assert await asyncio.to_thread(get, port, "/d?peer=x") == (
+            400,
+            "text/plain",
+            b"peer: 'x' is no address\n  e.g. 10.1.1.1\n",
+        )
         began = time.monotonic()
         server.close()
         assert time.monotonic() - began < 0.3
@@ -52,7 +66,7 @@ def test_a_stuck_loop_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def main() -> None:
         port = free_port()
-        server = HealthServer(port, {"/a": lambda: as_json(1)}, "health_port")
+        server = HealthServer(port, {"/a": lambda _: as_json(1)}, "health_port")
         asking = asyncio.get_running_loop().run_in_executor(None, get, port, "/a")
         time.sleep(0.3)  # noqa: ASYNC251  this is the stuck loop
         assert (await asking)[0] == 503

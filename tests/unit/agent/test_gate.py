@@ -11,9 +11,9 @@ from routed.agent.gate import Gate
 def test_a_kernel_with_routes_of_ours_is_closed_until_every_peer_is_in_sync() -> None:
     gate = Gate(30, holds_routes=True)
     gate.begin(100)
-    gate.watch(101, synced=False, peers=[])
+    gate.watch(101, synced=False, peers=tuple)
     assert not gate.may_write
-    gate.watch(102, synced=True, peers=[])
+    gate.watch(102, synced=True, peers=tuple)
     assert gate.may_write
     assert gate.next_deadline is None
 
@@ -26,7 +26,7 @@ def test_a_kernel_without_routes_of_ours_is_open_at_once() -> None:
 
 def test_nothing_counts_as_in_sync_before_the_sessions_are_known() -> None:
     gate = Gate(0, holds_routes=True)
-    gate.watch(100, synced=True, peers=[])
+    gate.watch(100, synced=True, peers=tuple)
     assert not gate.in_sync
     assert gate.next_deadline is None
 
@@ -36,16 +36,16 @@ def test_the_wait_is_counted_from_the_first_sessions() -> None:
     gate.begin(100)
     gate.begin(125)  # the cluster changed meanwhile
     assert gate.next_deadline == 130
-    gate.watch(129.9, synced=False, peers=[])
+    gate.watch(129.9, synced=False, peers=tuple)
     assert not gate.may_write
-    gate.watch(130, synced=False, peers=[])
+    gate.watch(130, synced=False, peers=tuple)
     assert gate.may_write
 
 
 def test_a_node_that_left_starts_over_with_its_routes_kept() -> None:
     gate = Gate(30, holds_routes=False)
     gate.begin(100)
-    gate.watch(101, synced=True, peers=[])
+    gate.watch(101, synced=True, peers=tuple)
     gate.reset()
     assert not gate.may_write
     gate.begin(500)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import msgspec
 import pytest
+from tests.unit.cli import agents
 
 from routed.cli.status import Status, render
 
@@ -32,26 +31,8 @@ ANSWER = {
 }
 
 
-@contextmanager
 def serving(status: int, body: bytes):
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            assert self.path == "/status"
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()
+    return agents.serving({"/status": lambda _: (status, body)})
 
 
 def test_the_table_shows_what_an_operator_needs(run, monkeypatch):
@@ -81,6 +62,11 @@ Problems:
   pool pods, module ipip
 """
     )
+
+
+@pytest.mark.parametrize(("phase", "said"), [("lowered", "marked as going away"), ("withdrawn", "drained: nobody")])
+def test_a_node_that_is_drained_says_so(phase, said):
+    assert said in render(Status("a1", drain=phase))
 
 
 def test_json_is_the_agents_own_answer_and_nothing_else(run, monkeypatch):

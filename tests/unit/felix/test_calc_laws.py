@@ -14,6 +14,7 @@ from tests.unit.felix.words import DEFAULT, ETH1, LO, NODES, learned, node, pool
 from routed.model.cluster import Cluster
 from routed.model.endpoint import Endpoint
 from routed.model.interface import Interface
+from routed.model.nlri import to_prefix
 from routed_felix.calc import View, desired
 from routed_felix.prefixes import PrefixMap
 from routed_felix.resolve import Resolver
@@ -84,7 +85,7 @@ def own(given_view: View, prefix: IPv4Network) -> bool:
 @given(views())
 def test_every_learned_prefix_that_is_not_ours_gets_exactly_one_decision(given_view: View) -> None:
     result = desired(given_view)
-    for prefix in given_view.best:
+    for prefix in map(to_prefix, given_view.best):
         assert own(given_view, prefix) or result.decisions[prefix].prefix == prefix
     assert {key.prefix for key in result.routes} >= {d.prefix for d in result.decisions.values() if d.key}
 
@@ -94,7 +95,7 @@ def test_a_prefix_in_a_pool_with_a_resolvable_path_to_a_member_is_never_unreacha
     result = desired(given_view)
     resolver = Resolver(given_view.interfaces, given_view.underlay, "tunl0")
     mine = {a.ip for i in given_view.interfaces.values() for a in i.addresses}
-    for prefix, paths in given_view.best.items():
+    for prefix, paths in ((to_prefix(nlri), paths) for nlri, paths in given_view.best.items()):
         owner = given_view.cluster.owner(prefix)
         if own(given_view, prefix) or given_view.cluster.pool(prefix) is None or owner is None:
             continue

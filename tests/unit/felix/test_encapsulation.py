@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 import pytest
@@ -21,7 +22,9 @@ from tests.unit.felix.words import (
     view,
 )
 
+from routed.model.bgp import BGPConfigurationSpec
 from routed.model.interface import Interface
+from routed.model.nlri import from_prefix
 from routed_felix.calc import desired
 from routed_felix.state import Encapsulation, Hop, ProblemKind, Route, UnderlayRoute, Why
 
@@ -143,7 +146,7 @@ def test_never_sends_direct_to_an_adjacent_next_hop_and_without_source() -> None
 
 
 def test_never_resolves_a_distant_next_hop_through_its_gateway() -> None:
-    best = {**learned({B1: "10.2.2.21"}), IPv4Network("192.168.0.0/16"): (path("192.168.0.0/16", TOR),)}
+    best = learned({B1: "10.2.2.21", "192.168.0.0/16": TOR})
     result = desired(view(best=best, cluster=cluster("Never")))
     assert str(decision(result, B1).because) == "next hop 10.2.2.21 behind 10.1.1.1 and pool pods is Never"
     assert route(result, B1) == Route(hop=via(TOR))
@@ -223,7 +226,7 @@ def test_a_path_by_a_device_route_without_gateway_is_not_adjacent() -> None:
 def test_a_prefix_in_no_pool_is_not_programmed_and_many_make_one_problem() -> None:
     best = learned({f"172.16.{n}.0/24": TOR for n in range(50)})
     result = desired(view(best=best))
-    assert all(key.prefix not in best for key in result.routes)
+    assert all(from_prefix(key.prefix) not in best for key in result.routes)
     assert [problem.kind for problem in result.problems] == [ProblemKind.NO_POOL]
     assert "172.16.0.0/24, 172.16.1.0/24, 172.16.2.0/24 and 47 more" in result.problems[0].message
 
@@ -293,3 +296,39 @@ def test_rfc8950_never_behind_an_ipv6_gateway_is_unreachable_and_told() -> None:
 
 def _reject(prefix: str) -> UnderlayRoute:
     return UnderlayRoute(IPv4Network(prefix), ())
+
+
+# ---- addresses that a member borrowed from a block of ours
+
+
+@pytest.mark.parametrize(("member", "how"), [("10.1.1.12", Encapsulation.DIRECT), ("10.2.2.21", Encapsulation.TUNNEL)])
+def test_an_address_of_ours_that_a_member_borrowed_leads_to_it_by_the_same_rules(
+    member: str, how: Encapsulation
+) -> None:
+    borrowed = "192.168.11.9/32"
+    result = desired(view(best={from_prefix(IPv4Network(borrowed)): (path(member, member=True),)}))
+    found = decision(result, borrowed)
+    assert (found.encapsulation, str(found.hop and found.hop.gateway)) == (how, member)
+    assert result.problems == ()
+
+
+def test_an_address_of_ours_that_a_router_announces_leads_nowhere() -> None:
+    result = desired(view(best={from_prefix(IPv4Network("192.168.11.9/32")): (path(TOR),)}))
+    assert route(result, "192.168.11.9/32") is None
+
+
+# ---- what operators say of interfaces and peers
+
+
+def test_a_next_hop_behind_an_ignored_interface_does_not_resolve() -> None:
+    ignoring = replace(cluster(), bgp=BGPConfigurationSpec(ignored_interfaces=("eth*",)))
+    found, programmed = decide(B1, TOR, cluster=ignoring)
+    assert (found.encapsulation, programmed) == (Encapsulation.UNREACHABLE, None)
+
+
+def test_a_peer_that_is_reachable_by_a_gateway_has_a_host_route_through_it() -> None:
+    peer, gateway = IPv4Address("10.9.9.9"), IPv4Address(TOR)
+    result = desired(view(gateways={peer: gateway}))
+    assert route(result, "10.9.9.9/32") == Route(hop=via(TOR))
+    assert decision(result, "10.9.9.9/32").because.why is Why.REACHABLE_BY
+    assert route(desired(view(gateways={peer: IPv4Address("10.77.0.1")})), "10.9.9.9/32") is None

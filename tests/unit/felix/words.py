@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from routed.model.cluster import Cluster
 from routed.model.interface import Interface
+from routed.model.nlri import Nlri, from_prefix
 from routed.model.path import Origin, Path
 from routed.model.resources import (
     EncapsulationMode,
@@ -50,28 +52,34 @@ def cluster(mode: str = "CrossSubnet", **nodes: tuple[str, ...]) -> Cluster:
     return Cluster.of([*(node(name, *words) for name, words in stated.items()), pool("pods", "192.168.0.0/16", mode)])
 
 
-def path(prefix: str, next_hop: str, *, peer: str | None = None, preference: int = 90) -> Path:
+def path(next_hop: str, *, peer: str | None = None, preference: int = 90, member: bool = False) -> Path:
     peer_address = IPv4Address(peer or next_hop)
     return Path(
-        prefix=IPv4Network(prefix),
         next_hop=IPv4Address(next_hop),
         peer=peer_address,
         peer_as=64512,
         peer_router_id=peer_address,
         ebgp=preference > 90,
         as_path=(),
-        as_path_length=0,
         origin=Origin.IGP,
         local_pref=preference,
+        member=member,
     )
 
 
-def learned(best: Mapping[str, str | tuple[str, ...]]) -> dict[IPv4Network, tuple[Path, ...]]:
+def nlri(prefix: str) -> Nlri:
+    return from_prefix(IPv4Network(prefix))
+
+
+@cache
+def paths(hops: tuple[str, ...]) -> tuple[Path, ...]:
+    """One object for equal hops, as the Loc-RIB has it."""
+    return tuple(path(hop) for hop in hops)
+
+
+def learned(best: Mapping[str, str | tuple[str, ...]]) -> dict[Nlri, tuple[Path, ...]]:
     """Next hops, best first, by prefix."""
-    return {
-        IPv4Network(prefix): tuple(path(prefix, hop) for hop in ((hops,) if isinstance(hops, str) else hops))
-        for prefix, hops in best.items()
-    }
+    return {nlri(prefix): paths((hops,) if isinstance(hops, str) else hops) for prefix, hops in best.items()}
 
 
 def view(**changes: Any) -> View:

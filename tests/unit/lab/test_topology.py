@@ -8,6 +8,7 @@ from textwrap import dedent, indent
 import pytest
 
 from routed.errors import OperatorError
+from routed.model.resources import EncapsulationMode
 from routed_lab import topology
 from routed_lab.topology import End, Pod, Role
 
@@ -210,6 +211,23 @@ def test_resources_are_checked_with_the_topology(load):
     overlapping = RESOURCES + "---\n" + RESOURCES.split("---\n")[0].replace("pods", "more")
     assert "resources.yaml" in (said := refusal(load, LAB, overlapping))
     assert "overlaps" in said
+
+
+def test_the_resources_of_a_variant_go_on_top_of_those_of_the_file(load, tmp_path: Path):
+    plain = load(LAB)
+    variant = tmp_path / "variant.yaml"
+    pool, node = RESOURCES.split("---\n")[:2]
+    variant.write_text(pool.replace("Never", "Always") + "---\n" + node.replace("one", "two"))
+
+    with pytest.raises(OperatorError, match=r"variant\.yaml"):
+        topology.load(plain.path, [str(variant)])  # two nodes of one address
+    variant.write_text(pool.replace("Never", "Always"))
+    lab = topology.load(plain.path, [str(variant)])
+
+    assert plain.cluster.pools["pods"].spec.ipip_mode is EncapsulationMode.NEVER
+    assert lab.cluster.pools["pods"].spec.ipip_mode is EncapsulationMode.ALWAYS
+    assert (plain.needs, lab.needs) == ({"veth"}, {"veth", "ipip"})
+    assert lab.cluster.nodes == plain.cluster.nodes
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):

@@ -87,7 +87,8 @@ def test_json_is_read_too():
 HOST = "an address with prefix length, e.g. 10.1.1.11/24"
 AS = "expected a whole number from 1 to 4294967295"
 NAME = "a name of lower-case letters, digits, - and ., which starts and ends with a letter or digit"
-KINDS = "supported are Node, IPPool, BGPPeer, BGPConfiguration"
+KINDS = "supported are Node, IPPool, BGPPeer, BGPConfiguration, BGPFilter"
+NODE_FIELDS = "ipv4Address, asNumber, ipv6Address, routeReflectorClusterID"
 POOL_FIELDS = "cidr, ipipMode, vxlanMode, natOutgoing, disabled, disableBGPExport"
 MODES = "'Always', 'CrossSubnet' or 'Never'"
 
@@ -103,7 +104,7 @@ MODES = "'Always', 'CrossSubnet' or 'Never'"
             "Node a1: spec.podCIDRs[0]: '10.0.0.7/8' is no prefix: did you mean 10.0.0.0/8?",
         ),
         ("asNumber", "asnumber", 9, "Node a1: spec.bgp.asnumber: unknown field; did you mean asNumber?"),
-        ("asNumber", "wireguard", 9, "Node a1: spec.bgp.wireguard: unknown field; known are ipv4Address, asNumber"),
+        ("asNumber", "wireguard", 9, f"Node a1: spec.bgp.wireguard: unknown field; known are {NODE_FIELDS}"),
         ("64601", "0", 9, f"Node a1: spec.bgp.asNumber: {AS}, found 0"),
         ("64601", "'64601'", 9, f"Node a1: spec.bgp.asNumber: {AS}, found '64601'"),
         ("ipv4Address: 10.1.1.11/24", "", 7, f"Node a1: spec.bgp.ipv4Address: is missing; expected {HOST}"),
@@ -135,6 +136,110 @@ def test_a_bad_node_is_said_with_line_field_and_expectation(old, new, line, expe
 )
 def test_a_bad_pool_is_said_with_line_field_and_expectation(old, new, expected):
     assert changed(old, new, POOL) == f"file.yml:7: IPPool pods: {expected}"
+
+
+PEER = """\
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata:
+  name: tor
+spec:
+  peerIP: 10.1.1.1
+  asNumber: 65101
+"""
+FILTER = """\
+apiVersion: projectcalico.org/v3
+kind: BGPFilter
+metadata:
+  name: f
+spec:
+  importV4:
+    - action: Accept
+"""
+A_PEER = "is no address of a peer, e.g. 10.1.1.1, 10.1.1.1:1179, 2001:db8::1 or [2001:db8::1]:1179"
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "expected"),
+    [
+        (PEER, "10.1.1.1", "tor.example", f"6: BGPPeer tor: spec.peerIP: 'tor.example' {A_PEER}"),
+        (
+            PEER,
+            "10.1.1.1",
+            "10.1.1.1:0",
+            "6: BGPPeer tor: spec.peerIP: '10.1.1.1:0': 0 is no port, expected 1 to 65535",
+        ),
+        (PEER, "65101", "0", f"7: BGPPeer tor: spec.asNumber: {AS}, found 0"),
+        (
+            PEER,
+            "asNumber: 65101",
+            "nodeSelector: rack = 'a'",
+            (
+                "7: BGPPeer tor: spec.nodeSelector: \"rack = 'a'\" is no selector: at character 6 expected a label, a "
+                "string or an operator, found \"= 'a'\""
+            ),
+        ),
+        (
+            PEER,
+            "asNumber: 65101",
+            "holdTime: 90",
+            "7: BGPPeer tor: spec.holdTime: expected a time, e.g. 90s, found 90",
+        ),
+        (
+            PEER,
+            "asNumber: 65101",
+            "nextHopMode: Own",
+            "7: BGPPeer tor: spec.nextHopMode: expected 'Auto', 'Self' or 'Keep', found 'Own'",
+        ),
+        (
+            PEER,
+            "asNumber: 65101",
+            "password: {secretKeyRef: {name: bgp, key: ../tor}}",
+            (
+                "7: BGPPeer tor: spec.password.secretKeyRef.key: expected a file name of letters, digits, -, _ and ., "
+                "which does not start with ., found '../tor'"
+            ),
+        ),
+        (
+            PEER,
+            "asNumber: 65101",
+            "restartMode: LLGR",
+            "7: BGPPeer tor: spec.restartMode: unknown field; did you mean ",
+        ),
+        (
+            FILTER,
+            "action: Accept",
+            "action: Accept\n      prefixLength: {min: 33}",
+            "8: BGPFilter f: spec.importV4[0].prefixLength.min: expected a whole number from 0 to 32, found 33",
+        ),
+        (
+            FILTER,
+            "action: Accept",
+            "action: Accept\n      cidr: fd00::/48",
+            "8: BGPFilter f: spec.importV4[0].cidr: 'fd00::/48' is no prefix, e.g. 10.244.0.0/24",
+        ),
+        (
+            FILTER,
+            "action: Accept",
+            "action: Accept\n      communities: {values: []}",
+            (
+                "8: BGPFilter f: spec.importV4[0].communities.values: expected a list of one element, each element a "
+                "community, e.g. 64512:100 or 64512:100:1, found a list"
+            ),
+        ),
+        (
+            FILTER,
+            "action: Accept",
+            "action: Accept\n      communities: {values: ['70000:1']}",
+            (
+                "8: BGPFilter f: spec.importV4[0].communities.values[0]: '70000:1': 70000 is out of range, the numbers "
+                "of a community go from 0 to 65535"
+            ),
+        ),
+    ],
+)
+def test_a_bad_session_or_filter_is_said_with_line_field_and_expectation(text, old, new, expected):
+    assert changed(old, new, text).startswith(f"file.yml:{expected}")
 
 
 def test_an_empty_spec_is_told_its_fields():

@@ -128,7 +128,7 @@ class Runner:
         from routed_lab.runner.directory import RunDirectory
         from routed_lab.runner.lab import Lab
 
-        loaded = topology.load(Path(request.file))
+        loaded = topology.load(Path(request.file), request.variant)
         lab = self._lab = Lab(loaded, RunDirectory.claim(loaded.name, leftovers=request.leftovers))
         self._building = self._tasks[request.id]
         try:

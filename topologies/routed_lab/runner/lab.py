@@ -42,6 +42,7 @@ class Lab:
         self.agents: dict[str, Agent] = {}
         self.pods: dict[Pod, Wired] = {}
         self._directory = directory
+        self._store = directory.path / "store.db"
         self._plugins: dict[str, Plugin] = {}
         self._sandboxes: dict[Pod, Path] = {}
         self._busy: set[str] = set()
@@ -61,8 +62,7 @@ class Lab:
         links.connect(topology.links, self.namespaces)
         await together(*(self._commands(node) for node in topology.nodes.values()))
         progress("applying the resources")
-        store = self._directory.path / "store.db"
-        await self._apply(store)
+        await self._apply(self._store)
         progress(f"starting {len(topology.routers)} routers and {len(topology.members)} agents")
         for router in topology.routers:
             assert router.config is not None
@@ -76,7 +76,7 @@ class Lab:
         for node in topology.members:
             agent = self.agents[node.name] = Agent(
                 node.name,
-                store,
+                self._store,
                 self.namespaces[node.name],
                 self._home(node.name),
                 environment(node.env),
@@ -143,9 +143,12 @@ class Lab:
         return found
 
     def environment_of(self, name: str) -> dict[str, str]:
-        """What a program that is run in a node or pod sees."""
+        """What a program that is run in a node or pod sees; `routed` finds the lab's store there."""
         node = self.topology.nodes.get(name)
-        return environment(node.env if node is not None else None)
+        if node is None:
+            return environment(None)
+        store = {"ROUTED_STORE": f"sqlite://{self._store}"} if name in self.agents else {}
+        return environment({**store, **(node.env or {})})
 
     def _guard(self, name: str, child: Child | None) -> None:
         """Tell the runner's log when a daemon of the finished lab ends by itself."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from routed.errors import OperatorError
-from routed.manifest.read import locate, read_files
+from routed.manifest.read import Manifest, locate, read_files
 from routed.model.resources import AnyResource
 from routed.model.validate import validate
 from routed_lab.topology.document import Value, parse
@@ -29,10 +30,12 @@ _INTERFACE = re.compile(r"[^\s/:]{1,15}")  # IFNAMSIZ less its NUL, dev_valid_na
 _MOST_PODS = 250
 
 
-def load(path: Path) -> Topology:
+def load(path: Path, variant: Sequence[str] = ()) -> Topology:
     """Return the lab that the file at `path` describes, checked against itself and its resources.
 
-    Raises OperatorError with file, line and what was expected.
+    `variant` names files or directories of resources that go on top of those which the file names, as if applied
+    afterwards: of the same kind and name, theirs is the one. Raises OperatorError with file, line and what was
+    expected.
     """
     document = parse(_read(path, "topology"), path).named("the topology file")
     top = document.fields(("name", "prefix", "topology"), required=("name", "topology"))
@@ -41,7 +44,7 @@ def load(path: Path) -> Topology:
     keys = top["topology"].named("topology").fields(_TOPOLOGY_KEYS, required=("nodes",))
     nodes = _nodes(keys)
     links = _links(keys["links"], nodes) if "links" in keys else ()
-    topology = Topology(path, name, prefix, nodes, links, _resources(nodes))
+    topology = Topology(path, name, prefix, nodes, links, _resources(nodes, variant))
     _check_members(topology)
     _check_namespaces(topology)
     return topology
@@ -225,14 +228,22 @@ def _end(value: Value, nodes: dict[str, LabNode], taken: dict[End, int]) -> End:
     return end
 
 
-def _resources(nodes: dict[str, LabNode]) -> tuple[AnyResource, ...]:
-    """The resources of all nodes' files, each file once; they have to agree with one another."""
+def _resources(nodes: dict[str, LabNode], variant: Sequence[str]) -> tuple[AnyResource, ...]:
+    """The resources of all nodes' files, each file once, and on top `variant`; they have to agree with one another."""
     files = dict.fromkeys(str(node.config) for node in nodes.values() if node.role is Role.NODE and node.config)
     manifests = read_files(list(files))
+    if variant:
+        above = read_files(variant)
+        named = {_named(manifest): manifest for manifest in (*manifests, *above)}
+        manifests = list(named.values())
     resources = tuple(manifest.resource for manifest in manifests)
     if problems := validate(resources):
         raise OperatorError("\n".join(locate(problem, manifests) for problem in problems))
     return resources
+
+
+def _named(manifest: Manifest) -> tuple[type[AnyResource], str]:
+    return type(manifest.resource), manifest.resource.metadata.name
 
 
 def _check_members(topology: Topology) -> None:

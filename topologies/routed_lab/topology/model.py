@@ -72,7 +72,9 @@ class Pod:
 
 @dataclass(frozen=True)
 class Topology:
-    """A whole lab. `resources` are those of all nodes' files, each file once, in the order of the nodes."""
+    """A whole lab. `resources` are those of all nodes' files, each file once, in the order of the nodes, with those of
+    a variant on top.
+    """
 
     path: Path
     name: str

@@ -100,7 +100,7 @@ def test_a_tunnel_set_down_by_another_hand_comes_back_with_its_routes(world: Wor
     plane.apply(TUNNELLED)
     with Monitor(Settings(), world.path, own_port=plane.port) as monitor:
         world.ip("link", "set", "tunl0", "down")
-        assert monitor.read().interfaces_changed
+        assert monitor.read().interfaces
     assert FAR not in world.routes()
     assert plane.apply(TUNNELLED).complete
     assert world.routes()[FAR]["dev"] == "tunl0"

@@ -1,0 +1,382 @@
+"""The decision for a learned prefix. Pure; design section 5.
+
+For a prefix in a pool, with the best path whose next hop N resolves:
+
+    pool         N directly connected     N elsewhere
+    CrossSubnet  direct via N             tunnel to the member that owns the block
+    Always       tunnel to the owner      tunnel to the owner
+    Never        direct via N             direct via the gateway through which N resolves
+
+A tunnel ends at a member's node address and nowhere else.
+
+A decision depends on the prefix by its `Place` only: which pool it is in, and whose block. So prefixes in one place
+with the same ranked next hops share one `Verdict`, and a hundred thousand of them need a few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from routed.model.address import Address, AnyAddress, Prefix
+from routed.model.nlri import OCTETS, Nlri, from_prefix
+from routed.model.path import Path
+from routed.model.resources import EncapsulationMode, IPPool
+from routed_felix.fabric import may_encapsulate, node_address, own_addresses, resolver
+from routed_felix.prefixes import PrefixMap
+from routed_felix.resolve import Resolution
+from routed_felix.state import Encapsulation, Hop, ProblemKind, Reason, Route, Why
+from routed_felix.view import View
+
+_COARSE = 16  # bits
+_MEMORY = 1 << 14  # tuples of paths remembered by identity; what is forgotten is found again by its next hops
+
+
+class Trouble(NamedTuple):
+    """A problem that many prefixes share."""
+
+    kind: ProblemKind
+    subject: str
+    cause: str
+    hint: str
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Where a prefix lies: inside our own blocks (`own`), or in `pool` and in the block of `owner`, each if any."""
+
+    own: bool = False
+    pool: IPPool | None = None
+    owner: str | None = None
+    verdicts: dict[tuple[tuple[AnyAddress, AnyAddress], ...], Verdict] = field(
+        default_factory=dict[tuple[tuple[AnyAddress, AnyAddress], ...], "Verdict"]
+    )
+    # the same by the identity of the paths; the tuple is kept, so that its identity stays its own
+    by_identity: dict[int, tuple[tuple[Path, ...], Verdict]] = field(
+        default_factory=dict[int, tuple[tuple[Path, ...], "Verdict"]]
+    )
+
+
+@dataclass(slots=True, eq=False)
+class Verdict:
+    """How prefixes of one place with the same ranked next hops are forwarded, and why.
+
+    `route` is what to programme, None for nothing. `asks`: the gateway that a pool that is Never relies on, where none
+    of the paths is its own. `speakers` are the peers and next hops of the paths, `devices` lead to the next hops.
+    `paths` are those of one such prefix. `count`: how many prefixes share it now.
+    """
+
+    place: Place
+    encapsulation: Encapsulation
+    because: Reason
+    hop: Hop | None = None
+    route: Route | None = None
+    trouble: Trouble | None = None
+    asks: Address | None = None
+    speakers: frozenset[AnyAddress] = frozenset()
+    devices: frozenset[str] = frozenset()
+    paths: tuple[Path, ...] = ()
+    count: int = 0
+
+    def become(self, other: Verdict) -> None:
+        """Take over what was decided anew for the same place and paths."""
+        self.encapsulation, self.because, self.hop, self.route = (
+            other.encapsulation,
+            other.because,
+            other.hop,
+            other.route,
+        )
+        self.trouble, self.asks, self.devices = other.trouble, other.asks, other.devices
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is left to what this node has in its own block, and is no decision of its own."""
+        return self.because.why is Why.OWN_BLOCK
+
+    @property
+    def end(self) -> Address | None:
+        """Where the tunnel of a programmed route ends."""
+        tunnelled = self.encapsulation is Encapsulation.TUNNEL and self.route is not None and self.hop is not None
+        return self.hop.gateway if tunnelled and self.hop is not None else None
+
+
+class Decider:
+    """Decides for one set of pools and blocks; remembers what it decided; revises it when the surroundings change."""
+
+    def __init__(self, view: View, routes: Iterable[Route] = ()) -> None:
+        """`routes`: those that another decided on before; equal ones of ours will be the same objects."""
+        self._pools = view.cluster.ipv4_pools
+        self._owners = view.cluster.blocks
+        self.blocks = _own_blocks(view)
+        self.encapsulating = sorted((pool for pool in self._pools.values() if may_encapsulate(pool)), key=_name)
+        self._routes = {route: route for route in routes}
+        self._remembered = 0
+        self._nowhere = Place()
+        self._places: dict[tuple[bool, str | None, str | None], Place] = {(False, None, None): self._nowhere}
+        self.exact: dict[Nlri, Place] = {}  # the pools and blocks themselves
+        # by length and first two octets: every prefix that begins so is in one place, since no pool or block is inside
+        self.coarse: dict[bytes, Place] = {}
+        self._fine: set[bytes] = set()  # first two octets of pools and blocks longer than 16
+        by_length: dict[int, dict[int, Place]] = {}
+        for prefix, place in self._territories():
+            self.exact[from_prefix(prefix)] = place
+            if prefix.prefixlen > _COARSE:
+                self._fine.add(prefix.network_address.packed[:2])
+            leading = int(prefix.network_address) >> (32 - prefix.prefixlen)
+            by_length.setdefault(prefix.prefixlen, {})[leading] = place
+        # for each length of a prefix: by how much to shift its octets, and the places of that length, longest first
+        self._within = tuple(
+            tuple(
+                (8 * OCTETS[length] - covering, places)
+                for covering, places in sorted(by_length.items(), reverse=True)
+                if covering <= length
+            )
+            for length in range(33)
+        )
+        self._surround(view)
+
+    def _surround(self, view: View) -> None:
+        self._cluster = view.cluster
+        self._settings = view.settings
+        self._node = view.node
+        self._tunnel = view.tunnel
+        self._tunnel_address = view.tunnel_address
+        self._underlay = tuple(view.underlay)
+        self._interfaces = view.interfaces
+        self._reach = _reach(view)
+        self.resolver = resolver(view)
+        self.node_address = node_address(view)
+        self.node_address_present = any(
+            address.ip == self.node_address for each in view.interfaces.values() for address in each.addresses
+        )
+        self.own_addresses = own_addresses(view)
+        self.source = view.tunnel_address if view.tunnel and self.encapsulating else None
+
+    def places_fit(self, view: View) -> bool:
+        """Whether every prefix lies in `view` where it lies here."""
+        return _own_blocks(view) == self.blocks and (
+            view.cluster is self._cluster
+            or (view.cluster.blocks == self._owners and view.cluster.ipv4_pools == self._pools)
+        )
+
+    def surroundings_fit(self, view: View) -> bool:
+        """Whether it would decide by `view` as it did, where prefixes lie as they did."""
+        fit = (
+            (view.cluster is self._cluster or view.cluster == self._cluster)
+            and (view.node, view.settings, view.tunnel, view.tunnel_address)
+            == (self._node, self._settings, self._tunnel, self._tunnel_address)
+            and tuple(view.underlay) == self._underlay
+            and (view.interfaces is self._interfaces or _reach(view) == self._reach)
+        )
+        if fit:
+            self._cluster, self._interfaces = view.cluster, view.interfaces
+        return fit
+
+    def revise(self, view: View, verdicts: Iterable[Verdict]) -> set[Verdict]:
+        """Decide by `view` from now on, and again what `verdicts` decided; returns those whose route is another."""
+        self._surround(view)
+        for place in self._places.values():
+            place.by_identity.clear()
+            place.verdicts = {key: verdict for key, verdict in place.verdicts.items() if verdict.count}
+        self._remembered = 0
+        moved: set[Verdict] = set()
+        for verdict in verdicts:
+            again = self._decide(verdict.place, verdict.paths)
+            if again.route is not verdict.route:
+                moved.add(verdict)
+            verdict.become(again)
+        return moved
+
+    def _territories(self) -> Iterator[tuple[Prefix, Place]]:
+        """Every pool and block, with the place that a prefix inside it has unless a longer one holds it."""
+        pool_of, owner_of = PrefixMap(self._pools), PrefixMap(self._owners)
+        own = PrefixMap(dict.fromkeys(self.blocks, True))
+        for prefix in {*self._pools, *self._owners, *self.blocks}:
+            pool = next((pool for _, pool in pool_of.covering(prefix)), None)
+            if next(own.covering(prefix), None) is not None:
+                yield prefix, self._place(own=True, pool=pool)
+            else:
+                owner = next((name for _, name in owner_of.covering(prefix)), None)
+                yield prefix, self._place(pool=pool, owner=owner)
+
+    def _place(self, *, own: bool = False, pool: IPPool | None = None, owner: str | None = None) -> Place:
+        key = (own, pool.name if pool else None, owner)
+        if key not in self._places:
+            self._places[key] = Place(own, pool, owner)
+        return self._places[key]
+
+    def place(self, nlri: Nlri) -> Place:
+        """Where a prefix lies. For speed, look into `exact` and, with its first three octets, `coarse` first."""
+        found = self._nowhere
+        number = int.from_bytes(nlri[1:], "big")
+        for shift, places in self._within[nlri[0]]:
+            place = places.get(number >> shift)
+            if place is not None:
+                found = place
+                break
+        if nlri[0] >= _COARSE and nlri[1:3] not in self._fine:
+            self.coarse[nlri[:3]] = found
+        return found
+
+    def verdict(self, place: Place, paths: tuple[Path, ...]) -> Verdict:
+        """The decision for prefixes at `place` that have `paths`, best first."""
+        known = place.by_identity.get(id(paths))
+        if known is not None and known[0] is paths:
+            return known[1]
+        key = tuple([(path.next_hop, path.peer) for path in paths])
+        verdict = place.verdicts.get(key)
+        if verdict is None:
+            verdict = place.verdicts[key] = self._decide(place, paths)
+        if self._remembered > _MEMORY:
+            for each in self._places.values():
+                each.by_identity.clear()
+                each.verdicts = {each_key: each_one for each_key, each_one in each.verdicts.items() if each_one.count}
+            self._remembered = 0
+            place.verdicts[key] = verdict
+        self._remembered += 1
+        place.by_identity[id(paths)] = paths, verdict
+        return verdict
+
+    # ---- the decision itself
+
+    def _decide(self, place: Place, paths: tuple[Path, ...]) -> Verdict:
+        next_hops = {path.next_hop for path in paths}
+        verdict = self._forwarded(place, paths)
+        verdict.paths = paths
+        verdict.devices = frozenset(
+            found.hop.device
+            for hop in next_hops
+            if isinstance(hop, Address) and hop not in self.own_addresses and (found := self.resolver.resolve(hop))
+        )
+        verdict.speakers = frozenset(next_hops | {path.peer for path in paths})
+        if verdict.asks in verdict.speakers:
+            verdict.asks = None
+        if verdict.route is not None:  # one object per route: equal routes are told by identity
+            verdict.route = self._routes.setdefault(verdict.route, verdict.route)
+        return verdict
+
+    def _forwarded(self, place: Place, paths: Sequence[Path]) -> Verdict:
+        if place.own:  # only a member can have an address of ours: it borrowed it
+            paths = [path for path in paths if path.member]
+            if not paths:
+                return Verdict(place, Encapsulation.UNREACHABLE, Reason(Why.OWN_BLOCK, "inside a block of this node"))
+        if place.pool is None:
+            hint = "create an IPPool that contains it, or stop announcing it to this node"
+            trouble = Trouble(ProblemKind.NO_POOL, "Loc-RIB", "learned by BGP but in no pool, not programmed", hint)
+            return Verdict(place, Encapsulation.UNREACHABLE, Reason(Why.NO_POOL, "in no pool"), trouble=trouble)
+        skipped: list[Reason] = []
+        for path in paths:
+            found = self._forward(place, place.pool, path)
+            if isinstance(found, Verdict):
+                found.because = _after(skipped, found.because)
+                return found
+            skipped.append(found)
+        first = skipped[0]
+        kind = ProblemKind.UNKNOWN_OWNER if first.why is Why.UNKNOWN_OWNER else ProblemKind.UNRESOLVABLE
+        hint = (
+            "give the owner's Node a podCIDRs entry that covers it"
+            if kind is ProblemKind.UNKNOWN_OWNER
+            else "check this node's interfaces and its routes to the fabric (ip route get)"
+        )
+        reason = Reason(first.why, "; ".join(dict.fromkeys(each.text for each in skipped)))
+        trouble = Trouble(kind, str(paths[0].next_hop), first.text, hint)
+        return Verdict(place, Encapsulation.UNREACHABLE, reason, trouble=trouble)
+
+    def _forward(self, place: Place, pool: IPPool, path: Path) -> Verdict | Reason:
+        """Decide by `path`; or say why it is of no use (RFC 4271 section 9.1.2: resolvable)."""
+        hop, mode = path.next_hop, pool.spec.ipip_mode
+        if hop in self.own_addresses:
+            return Reason(Why.UNRESOLVABLE, f"next hop {hop} is this node's own address")
+        if not isinstance(hop, Address):
+            return Reason(Why.UNRESOLVABLE, f"next hop {hop} is IPv6, which no IPv4 route of ours can name")
+        found = self.resolver.resolve(hop)
+        if found is None:
+            return Reason(Why.UNRESOLVABLE, f"next hop {hop} is on no interface that is up and behind no gateway")
+        if mode is EncapsulationMode.ALWAYS or (mode is EncapsulationMode.CROSS_SUBNET and not found.adjacent):
+            return self._through_tunnel(place, pool, hop, found)
+        asks: Address | None = None
+        if found.adjacent:
+            if hop in self._cluster.members:
+                reason = Reason(Why.SAME_SUBNET, f"same subnet by {found.hop.device} {found.subnet}")
+            else:
+                reason = Reason(Why.FABRIC, f"learned from router {path.peer}, next hop adjacent")
+            via = Hop(found.hop.device, hop)
+        elif not found.whole:
+            text = f"next hop {hop} is behind a gateway on {found.hop.device} that no IPv4 route can name"
+            return Reason(Why.UNRESOLVABLE, text)
+        else:
+            reason = Reason(Why.NEVER, f"next hop {hop} {_behind(found)} and pool {pool.name} is Never")
+            via = found.hop if found.hop.gateway is not None else Hop(found.hop.device, hop)
+            asks = via.gateway
+        source = None if mode is EncapsulationMode.NEVER else self.source
+        return Verdict(place, Encapsulation.DIRECT, reason, via, Route(hop=via, source=source), asks=asks)
+
+    def _through_tunnel(self, place: Place, pool: IPPool, hop: Address, found: Resolution) -> Verdict | Reason:
+        trouble: Trouble | None = None
+        if place.owner is not None:
+            end = self._cluster.address(place.owner).ip
+        elif hop in self._cluster.members:  # it says so itself, and it is one of us
+            end = hop
+            if not place.own:
+                hint = "give the node that announces it a podCIDRs entry that covers it"
+                cause = f"no node owns it, tunnelled to member {end} that announces it"
+                trouble = Trouble(ProblemKind.UNKNOWN_OWNER, str(end), cause, hint)
+        else:
+            return Reason(Why.UNKNOWN_OWNER, f"no node owns it, and next hop {hop} is no member to tunnel to")
+        if end in self.own_addresses:
+            return Reason(Why.UNRESOLVABLE, f"the tunnel would end at this node's own address {end}")
+        if self.resolver.resolve(end) is None:
+            return Reason(Why.UNRESOLVABLE, f"tunnel end {end} is on no interface that is up and behind no gateway")
+        if pool.spec.ipip_mode is EncapsulationMode.ALWAYS:
+            reason = Reason(Why.ALWAYS, f"pool {pool.name} is Always, tunnel to {end}")
+        else:
+            reason = Reason(Why.OTHER_SUBNET, f"next hop {hop} {_behind(found)} and pool {pool.name} is CrossSubnet")
+        via = Hop(self._settings.tunnel_device, end)
+        route = Route(hop=via, source=self.source, onlink=True) if self._tunnel else None
+        return Verdict(place, Encapsulation.TUNNEL, reason, via, route, trouble)
+
+    def outer_source(self, end: Address) -> Route | None:
+        """The host route to a tunnel's end where packets would leave with another source than the node address.
+
+        None where a route of ours could not lead there: a wrong source is better than no member.
+        """
+        if self.node_address is None or not self.node_address_present:
+            return None
+        found = self.resolver.resolve(end)
+        if found is None or not found.whole or found.source == self.node_address:
+            return None
+        return Route(hop=found.hop, source=self.node_address)
+
+
+def _own_blocks(view: View) -> tuple[Prefix, ...]:
+    stated = view.cluster.own_blocks(view.node)
+    return tuple(sorted({*view.blocks, *stated}))
+
+
+def _name(pool: IPPool) -> str:
+    return pool.name
+
+
+def _reach(view: View) -> Mapping[str, object]:
+    """What resolving depends on: interfaces with addresses or under strangers' routes. Pods' are neither."""
+    tunnel = view.settings.tunnel_device
+    named = {hop.device for route in view.underlay for hop in route.hops}
+    return {
+        name: (each.up and name != tunnel, each.addresses)
+        for name, each in view.interfaces.items()
+        if each.addresses or name in named
+    }
+
+
+def _behind(found: Resolution) -> str:
+    gateway = found.hop.gateway
+    return f"behind {gateway}" if gateway is not None else f"reached by {found.hop.device}, in no subnet of ours,"
+
+
+def _after(skipped: Sequence[Reason], reason: Reason) -> Reason:
+    """`reason`, with why the better paths did not serve."""
+    if not skipped:
+        return reason
+    causes = "; ".join(dict.fromkeys(better.text for better in skipped))
+    return Reason(reason.why, f"{reason.text} (better path unusable: {causes})")

@@ -1,0 +1,134 @@
+"""What the node needs for itself: its own prefixes, the tunnel device, sysctls; and what is wrong with it. Pure.
+
+The node's own prefixes are a blackhole under one host route per endpoint, and no path leads them elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from routed.model.address import HostAddress, Prefix
+from routed.model.nlri import Nlri, from_prefix
+from routed_felix.decide import Decider
+from routed_felix.fabric import fabric_interfaces, pod_mtu, underlay_mtu
+from routed_felix.state import (
+    TUNNEL_KIND,
+    TUNNEL_MODULE,
+    TUNNEL_OVERHEAD,
+    Encapsulation,
+    Forwarding,
+    Hop,
+    Link,
+    NodeState,
+    Problem,
+    ProblemKind,
+    Reason,
+    Route,
+    RouteKey,
+    RouteKind,
+    Why,
+)
+from routed_felix.view import View
+
+
+@dataclass(frozen=True)
+class Own:
+    """The small part of what calc decides: it does not grow with the table.
+
+    `pod_mtu`: for a pod's interface, in bytes. `no_driver`: encapsulation is wanted and there is no tunnel to be had.
+    """
+
+    state: NodeState = field(default_factory=NodeState)
+    routes: dict[Nlri, Route] = field(default_factory=dict[Nlri, Route])
+    decisions: dict[Nlri, Forwarding] = field(default_factory=dict[Nlri, Forwarding])
+    problems: tuple[Problem, ...] = ()
+    pod_mtu: int = 0
+    no_driver: bool = False
+
+
+def own_part(view: View, decider: Decider, next_hops: frozenset[str]) -> Own:
+    """What this node needs for itself; `next_hops` are the devices that lead to next hops of paths."""
+    problems: list[Problem] = []
+    routes, decisions = _prefixes(view, decider, problems)
+    _check_node(view, decider, problems)
+    interfaces = fabric_interfaces(view, decider.resolver, next_hops)
+    device, source = view.settings.tunnel_device, decider.source
+    tunnelled = bool(view.tunnel and decider.encapsulating)
+    mtu = underlay_mtu(view, interfaces)
+    sysctls = {"net/ipv4/ip_forward": "1"}
+    # the kernel uses max(conf.all, conf.IF): 2 on the interface wins over 0, 1 and 2 in `all`
+    for name in sorted(interfaces) + ([device] if tunnelled else []):
+        sysctls[f"net/ipv4/conf/{name}/rp_filter"] = "2"
+    present = view.interfaces.get(device)
+    missing = not view.tunnel and bool(decider.encapsulating)
+    if missing and present is not None and present.kind != TUNNEL_KIND:
+        message = f"interface {device} is of kind {present.kind or 'hardware'}, expected {TUNNEL_KIND}"
+        hint = f"rename that interface, then load the driver: modprobe {TUNNEL_MODULE}"
+        problems.append(Problem(ProblemKind.TUNNEL_DEVICE_TAKEN, device, message, hint))
+        missing = False
+    return Own(
+        state=NodeState(
+            links={device: Link(TUNNEL_KIND, mtu - TUNNEL_OVERHEAD if mtu else None)} if tunnelled else {},
+            addresses={HostAddress((source, 32)): device} if source is not None else {},
+            sysctls=sysctls,
+        ),
+        routes=routes,
+        decisions=decisions,
+        problems=tuple(problems),
+        pod_mtu=pod_mtu(view, interfaces),
+        no_driver=missing,
+    )
+
+
+def _prefixes(
+    view: View, decider: Decider, problems: list[Problem]
+) -> tuple[dict[Nlri, Route], dict[Nlri, Forwarding]]:
+    routes: dict[Nlri, Route] = {}
+    decisions: dict[Nlri, Forwarding] = {}
+
+    def program(prefix: Prefix, encapsulation: Encapsulation, reason: Reason, hop: Hop | None, route: Route) -> None:
+        nlri = from_prefix(prefix)
+        routes[nlri] = route
+        decisions[nlri] = Forwarding(prefix, encapsulation, reason, hop, RouteKey(prefix, view.settings.metric))
+
+    for block in decider.blocks:
+        reason = Reason(Why.OWN_BLOCK, f"block of this node, addresses without endpoint: {block}")
+        program(block, Encapsulation.BLACKHOLE, reason, None, Route(RouteKind.BLACKHOLE))
+    for endpoint in sorted(view.endpoints, key=lambda e: (e.address, e.container_id, e.interface)):
+        if endpoint.host_interface not in view.interfaces:
+            continue
+        prefix = Prefix((endpoint.address, 32))
+        name = f"{endpoint.container_id}/{endpoint.interface}"
+        taken = decisions.get(from_prefix(prefix))
+        if taken is not None and taken.encapsulation is Encapsulation.LOCAL:
+            message = f"{endpoint.address} is the address of {name} too; {taken.because}"
+            hint = "remove one of the two pods"
+            problems.append(Problem(ProblemKind.DUPLICATE_ENDPOINT, str(prefix), message, hint))
+            continue
+        hop = Hop(endpoint.host_interface)
+        reason = Reason(Why.ENDPOINT, f"endpoint {name} on {endpoint.host_interface}")
+        program(prefix, Encapsulation.LOCAL, reason, hop, Route(hop=hop))
+    for peer, gateway in sorted(view.gateways.items()):
+        found = decider.resolver.resolve(gateway)
+        if found is not None and found.adjacent:
+            reason = Reason(Why.REACHABLE_BY, f"BGP peer {peer} is reachableBy {gateway}")
+            hop = Hop(found.hop.device, gateway)
+            program(Prefix((peer, 32)), Encapsulation.DIRECT, reason, hop, Route(hop=hop))
+    return routes, decisions
+
+
+def _check_node(view: View, decider: Decider, problems: list[Problem]) -> None:
+    name = view.node
+    if decider.node_address is None:
+        hint = f"apply a Node named {name}, or set `node` in the agent's configuration to an existing one"
+        problems.append(Problem(ProblemKind.NODE_UNKNOWN, name, f"no Node {name} in the store", hint))
+        return
+    stated = view.cluster.address(name)
+    if stated.network.prefixlen == 32:
+        message = f"Node {name}: spec.bgp.ipv4Address {stated} is a /32, so no node is in its subnet"
+        hint = "state the length of the subnet, as on the interface, unless the address is a loopback's"
+        problems.append(Problem(ProblemKind.NODE_ADDRESS_HOST_LENGTH, str(stated), message, hint))
+    if not decider.node_address_present:
+        message = f"Node {name}: spec.bgp.ipv4Address {stated} is on no interface of this machine"
+        hint = "correct the Node, or add the address to an interface (ip address add)"
+        problems.append(Problem(ProblemKind.NODE_ADDRESS_ABSENT, str(stated), message, hint))

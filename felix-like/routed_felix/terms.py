@@ -1,0 +1,102 @@
+"""Routes in our terms and in the kernel's."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from routed.model.nlri import Nlri
+from routed.netlink import constants as c
+from routed.netlink.constants import Msg
+from routed.netlink.objects import HopEntry, RouteEntry, route_filter
+from routed.netlink.socket import Netlink, NetlinkError
+from routed_felix.state import Hop, Route, RouteKind
+
+ANYWHERE = IPv4Network((0, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEvent:
+    """Somebody else touched a route of ours, or one with the key of ours. `entry` has 0.0.0.0/0 for its destination.
+
+    `added`, or else deleted; `replaced`: it took the place of one with the same key.
+    """
+
+    nlri: Nlri
+    entry: RouteEntry
+    added: bool
+    replaced: bool = False
+
+
+class Terms:
+    """Translates by the interfaces of now; `protocol` and `metric` are those of our routes."""
+
+    def __init__(self, protocol: int, metric: int) -> None:
+        self._protocol = protocol
+        self._metric = metric
+        self._index: Mapping[str, int] = {}
+        self._name: Mapping[int, str] = {}
+
+    def links_are(self, index: Mapping[str, int]) -> None:
+        """Tell the interfaces of now."""
+        if index != self._index:
+            self._index = index
+            self._name = {number: name for name, number in index.items()}
+
+    def from_kernel(self, entry: RouteEntry) -> Route:
+        """What a route of the kernel's is, whatever its prefix."""
+        odd: list[str] = []
+        if entry.others:
+            odd.append(f"attributes {entry.others}")
+        if len(entry.hops) > 1:
+            odd.append("multipath")
+        hop: Hop | None = None
+        onlink = False
+        if entry.hops:
+            first = entry.hops[0]
+            hop = Hop(self._name.get(first.index, f"#{first.index}"), first.gateway)
+            onlink = first.onlink
+        kind = RouteKind.UNICAST
+        if entry.kind == c.RTN_BLACKHOLE:
+            kind = RouteKind.BLACKHOLE
+        elif entry.kind != c.RTN_UNICAST:
+            odd.append(f"type {entry.kind}")
+        if entry.scope != _scope(kind, hop):
+            odd.append(f"scope {entry.scope}")
+        return Route(kind, hop, entry.source, onlink, ", ".join(odd))
+
+    def to_kernel(self, route: Route) -> RouteEntry | None:
+        """The route for the kernel, with any destination; None where its interface does not exist."""
+        hops: tuple[HopEntry, ...] = ()
+        if route.hop is not None:
+            index = self._index.get(route.hop.device)
+            if index is None:
+                return None
+            hops = (HopEntry(index, route.hop.gateway, route.onlink),)
+        return RouteEntry(
+            destination=ANYWHERE,
+            hops=hops,
+            source=route.source,
+            metric=self._metric,
+            protocol=self._protocol,
+            scope=_scope(route.kind, route.hop),
+            kind=c.RTN_BLACKHOLE if route.kind is RouteKind.BLACKHOLE else c.RTN_UNICAST,
+        )
+
+
+def _scope(kind: RouteKind, hop: Hop | None) -> int:
+    """As iproute2 chooses: link for a destination on the link, else universe."""
+    on_link = kind is RouteKind.UNICAST and hop is not None and hop.gateway is None
+    return c.RT_SCOPE_LINK if on_link else c.RT_SCOPE_UNIVERSE
+
+
+def dump_bodies(netlink: Netlink, *, protocol: int = 0) -> list[bytes]:
+    """The routes of the main table; only those of `protocol`, if given: the kernel filters. Raises NetlinkError."""
+    try:
+        return netlink.dump_bodies(Msg.GETROUTE, route_filter(protocol=protocol))
+    except NetlinkError as error:
+        if error.errno == errno.ENOENT:  # a network namespace in which the table was never used
+            return []
+        raise

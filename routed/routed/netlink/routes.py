@@ -1,0 +1,91 @@
+"""Routes by the hundred thousand: bodies taken apart and put together without an object for each. Pure.
+
+A node's table has many prefixes and few ways. So a body is split into its prefix, in wire form, and the rest, which
+many share: what the rest means is worked out once. Writing is the reverse: one message as a template, repeated, with
+the addresses put in by strided slices.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network
+
+from routed.model.nlri import OCTETS, Nlri, to_prefix
+from routed.netlink.constants import RT_TABLE_MAIN, Flag, Msg, Rta
+from routed.netlink.message import HEADER, RTMSG, pack, u32
+from routed.netlink.objects import RouteEntry
+
+_ATTR = struct.Struct("=HH")
+_TABLE_AT = RTMSG.size
+_DESTINATION_AT = _TABLE_AT + 8
+_ADDRESS_AT = _DESTINATION_AT + _ATTR.size
+_REST_AT = _ADDRESS_AT + 4
+_MAIN_AND_DESTINATION = u32(Rta.TABLE, RT_TABLE_MAIN) + _ATTR.pack(8, Rta.DST)
+_ENDS = tuple(_ADDRESS_AT + octets for octets in OCTETS)
+_SEQ_AT = 8  # in struct nlmsghdr
+_FLAGS_AT = 6
+_DEFAULT = IPv4Network((0, 0))
+
+
+def split(body: bytes) -> tuple[Nlri, bytes]:
+    """The prefix of a route's body, and what is left: equal for all routes that differ in nothing else.
+
+    The kernel writes table and destination first; where it ever does not, the rest is the whole body.
+    """
+    if body[_TABLE_AT:_ADDRESS_AT] == _MAIN_AND_DESTINATION:
+        return body[1:2] + body[_ADDRESS_AT : _ENDS[body[1]]], body[2:_TABLE_AT] + body[_REST_AT:]
+    prefix = RouteEntry.unpack(body).destination
+    length = prefix.prefixlen
+    return bytes((length,)) + prefix.network_address.packed[: OCTETS[length]], body
+
+
+class RouteReader:
+    """Turns bodies into prefix and entry, the entry shared by all that differ in the prefix only."""
+
+    def __init__(self) -> None:
+        self._entries: dict[bytes, RouteEntry] = {}
+
+    def read(self, body: bytes) -> tuple[Nlri, RouteEntry]:
+        """The prefix, and the route with 0.0.0.0/0 in its place."""
+        nlri, rest = split(body)
+        entry = self._entries.get(rest)
+        if entry is None:
+            if len(self._entries) > 4096:  # bodies of many kinds: what is kept here must not grow for ever
+                self._entries.clear()
+            entry = self._entries[rest] = replace(RouteEntry.unpack(body), destination=_DEFAULT)
+        return nlri, entry
+
+
+def whole(nlri: Nlri, entry: RouteEntry) -> RouteEntry:
+    """The route that `RouteReader.read` took apart."""
+    return replace(entry, destination=to_prefix(nlri))
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """One message for many prefixes of one `length`."""
+
+    message: bytes
+    length: int
+
+    @classmethod
+    def of(cls, kind: Msg, flags: int, entry: RouteEntry, length: int) -> Template:
+        """`entry` with any destination of `length`."""
+        message = pack(kind, flags, 0, replace(entry, destination=IPv4Network((0, length))).pack())
+        return cls(message, length)
+
+    def fill(self, nlris: Sequence[Nlri], seq: int) -> bytearray:
+        """One message for each of `nlris`, numbered from `seq`; the last asks for an acknowledgement."""
+        size, octets = len(self.message), OCTETS[self.length]
+        out = bytearray(self.message * len(nlris))
+        wire = b"".join(nlris)
+        for octet in range(octets):
+            out[HEADER.size + _ADDRESS_AT + octet :: size] = wire[1 + octet :: 1 + octets]
+        numbers = array("I", range(seq, seq + len(nlris))).tobytes()
+        for octet in range(4):
+            out[_SEQ_AT + octet :: size] = numbers[octet::4]
+        out[len(out) - size + _FLAGS_AT] |= Flag.ACK
+        return out
