@@ -9,7 +9,24 @@ from pathlib import Path
 
 import pytest
 
-KEYS = {"start": {"ready_seconds", "cni_add_vs_ptp", "agent_rss_mb"}}
+KEYS = {
+    "bgp": {
+        "receive_100k_single_vs_bird",
+        "receive_100k_single_vs_gobgp",
+        "receive_100k_grouped_vs_bird",
+        "receive_500k_grouped_vs_bird",
+        "announce_100k_seconds",
+        "announce_1k_to_100_peers_seconds",
+        "update_p50_ms",
+        "update_p99_ms",
+        "wire_to_fib_100k_vs_bird",
+        "rss_100k_2peers_mb",
+        "idle_200_peers_cpu_percent",
+        "idle_200_peers_rss_mb",
+        "rr_500_nodes_repair_seconds",
+    },
+    "start": {"ready_seconds", "cni_add_vs_ptp", "agent_rss_mb"},
+}
 
 
 @pytest.mark.parametrize("name", sorted(KEYS))
