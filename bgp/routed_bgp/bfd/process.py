@@ -8,7 +8,6 @@ cannot tell a busy agent at once it tells later, the last state of each session 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import heapq
 import os
@@ -27,8 +26,8 @@ from routed_bgp.bfd.packet import BadPacket, Packet, decode, encode
 from routed_bgp.bfd.session import Session
 from routed_bgp.bfd.snapshot import Snapshot
 from routed_bgp.bfd.udp import HOPS, Arrival, Listener, Sender, index, name_of, plain, port
+from routed_bgp.lifeline import follow
 
-_PR_SET_PDEATHSIG = 1
 _MOST_AT_ONCE = 256  # datagrams of one socket before others have their turn
 _LISTEN_AGAIN = 0.5  # seconds until a port that was taken is tried again
 _REFUSALS_EVERY = 60.0  # seconds between two messages about refused packets
@@ -263,13 +262,6 @@ def _name(wanted: BfdSession) -> _Name:
     return plain(wanted.peer), _scope(wanted)
 
 
-def _follow(parent: int) -> None:
-    """Be killed when `parent` dies, however it dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked
-        sys.exit("routed: the agent is gone")
-
-
 def _hurry() -> None:
     """Run before others as far as we may; real time is exempt from CPU quotas, a nice value is better than nothing."""
     try:
@@ -282,7 +274,7 @@ def _hurry() -> None:
 def main() -> None:
     """Run until the agent is gone, or says leave."""
     descriptor, parent = sys.argv[1:]
-    _follow(int(parent))
+    follow(int(parent))
     # who stops the service sends these to all of its processes; the agent decides when BFD ends, and how
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

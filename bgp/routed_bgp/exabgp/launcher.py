@@ -8,27 +8,17 @@ seams do not fit, ExaBGP runs in its stock packets mode, slower; where the rest 
 
 from __future__ import annotations
 
-import ctypes
-import os
-import signal
 import socket
 import sys
 
 from routed_bgp.exabgp import adaptations, connections, pinned, seams
 from routed_bgp.exabgp.frames import Kind, pack
+from routed_bgp.lifeline import follow
 
 # In stock mode events wait in the socket while the agent is busy; full, it stops ExaBGP, costing sessions. The seams
 # have a buffer of their own, beside which one of this size would count twice (thrice: the kernel doubles it).
 _STOCK_BUFFER, _SEAMS_BUFFER = 64 << 20, 8 << 20
 _SO_SNDBUFFORCE = 32
-_PR_SET_PDEATHSIG = 1
-
-
-def follow(parent: int) -> None:
-    """Be killed when `parent` dies, however it dies; its peers then see a closed connection, as in a restart."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked
-        sys.exit("routed: the agent is gone")
 
 
 def adapt(agent: socket.socket, mode: str) -> str:
