@@ -20,6 +20,8 @@ ALL_DIRECT = {"pairs": 56, "reachable": 56, "direct": 56, "encapsulated": 0, "wr
 WITHOUT_A_TOR = {"pairs": 56, "reachable": 56, "direct": 40, "encapsulated": 16, "wrong": 0}
 VARIANT = TOPOLOGIES / "two-racks-tor" / "reflectors"
 
+# quiet, since lines that nobody reads for so long would fill the pipes of the whole lab; its first line at once, though
+PING = ("stdbuf", "-oL", "ping", "-q", "-n", "-i", "0.01")
 # what each node's sessions with members come from, and the prefixes that the peer has told: of all nodes, or its own
 REFLECTED = {
     "node-a1": {"peer/reflectors/node-a2": 1, "peer/reflectors/node-b1": 4, "peer/reflectors/node-b2": 1},
@@ -81,8 +83,7 @@ def nothing_is_lost(lab: Lab, *ignored: str) -> Iterator[None]:
             for name in (*NODES, *ROUTERS)
         }
         mark(lab, events, "192.0.2.1")
-        # quiet: lines that nobody reads for so long would fill the pipes of the whole lab
-        pings = [stack.enter_context(lab.running(a, "ping", "-q", "-n", "-i", "0.01", pods[b])) for a, b in pairs]
+        pings = [stack.enter_context(lab.running(a, *PING, pods[b])) for a, b in pairs]
         answers = [Lines(ping) for ping in pings]
         for lines in answers:
             lines.until("PING ")
