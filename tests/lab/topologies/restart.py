@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import IO, TYPE_CHECKING
+
+from tests.lab.topologies.conftest import MINUTES
 
 if TYPE_CHECKING:
     import subprocess
@@ -59,29 +62,57 @@ def assert_restart_is_invisible(lab: Lab) -> None:
 
 
 class Lines:
-    """The lines that a program writes, read as the test needs them."""
+    """The lines that a program writes, collected by a thread and waited for with a deadline."""
 
     def __init__(self, program: subprocess.Popen[str]) -> None:
         assert program.stdout is not None
         self._out: IO[str] = program.stdout
+        self._news = threading.Condition()
+        self._ended = False
+        self._searched = 0
         self.seen: list[str] = []
+        threading.Thread(target=self._collect, daemon=True).start()
+
+    def _collect(self) -> None:
+        with suppress(ValueError):  # closed under our hands, once the test is over
+            for line in self._out:
+                with self._news:
+                    self.seen.append(line.rstrip())
+                    self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def has(self, word: str, seconds: float) -> bool:
+        """Wait at most `seconds` for one more line with `word` in it; the program's end is a failure."""
+        with self._news:
+            found = self._news.wait_for(lambda: self._find(word) or self._ended, seconds) and self._find(word)
+            assert found or not self._ended, f"ended without {word!r}: {self.seen}"
+            if found:
+                self._searched = next(n for n in range(self._searched, len(self.seen)) if word in self.seen[n]) + 1
+            return found
 
     def until(self, word: str) -> None:
-        """Read until a line has `word` in it; the program's end is a failure."""
-        for line in self._out:
-            self.seen.append(line.rstrip())
-            if word in line:
-                return
-        raise AssertionError(f"ended without {word!r}: {self.seen}")
+        """Wait until a line has `word` in it."""
+        assert self.has(word, MINUTES), f"no {word!r} yet: {self.seen[-20:]}"
 
     def rest(self) -> str:
-        """Read to the end and return all."""
-        self.seen += [line.rstrip() for line in self._out]
+        """Wait for the program's end and return all that it said."""
+        with self._news:
+            assert self._news.wait_for(lambda: self._ended, MINUTES), f"has not ended: {self.seen[-20:]}"
         return "\n".join(self.seen)
+
+    def _find(self, word: str) -> bool:
+        return any(word in line for line in self.seen[self._searched :])
 
 
 def mark(lab: Lab, events: dict[str, Lines], address: str) -> None:
-    """Change a route of no meaning on every machine and wait until each monitor has told of it: they do listen."""
+    """Change a route of no meaning on every machine until its monitor has told of it: from then on it does listen."""
     for name, lines in events.items():
-        lab.do("exec", name, "sh", "-c", f"until ip route add blackhole {address}; do :; done")
-        lines.until(address)
+        deadline = time.monotonic() + MINUTES
+        told = False
+        while not told:
+            assert time.monotonic() < deadline, f"the monitor of {name} tells nothing"
+            change = f"ip route del blackhole {address} 2>/dev/null; ip route add blackhole {address}"
+            lab.do("exec", name, "sh", "-c", change)
+            told = lines.has(address, 1)
