@@ -20,6 +20,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import struct
 from collections.abc import Generator
@@ -45,7 +46,10 @@ from routed.netlink.message import (
     u32,
 )
 from routed.netlink.socket import Netlink, NetlinkError
+from routed_cni import conntrack
 from routed_cni.protocol import GATEWAY, Attachment, CniError, Code
+
+_log = logging.getLogger(__name__)
 
 HOST_MAC = "ee:ee:ee:ee:ee:ee"  # of every pod's gateway: a pod that is moved finds the same neighbour
 ALIAS_PREFIX = "routed:pod "
@@ -96,6 +100,7 @@ def wire(plan: Wire) -> Attachment:
             index, peer = _pair(host, plan.host_interface)
             _carry_out(host, _host_steps(plan, index))
             _ignore_router_advertisements(plan.host_interface)
+            _forget_connections(plan.address)
             with Netlink.open_in(sandbox) as pod:
                 _carry_out(pod, _pod_steps(plan, peer))
         except BaseException:
@@ -173,6 +178,14 @@ def _make_pair(host: Netlink, plan: Wire, sandbox: int) -> None:
                 "another plugin made it: choose another name, or remove that plugin from the list",
             ) from error
         raise _refused(f"make {plan.host_interface} and {plan.interface} with MTU {plan.mtu}", error) from error
+
+
+def _forget_connections(address: Address) -> None:
+    """Before the pod can send or answer: what is left of the address's last pod would lead its packets astray."""
+    try:
+        conntrack.forget(address)
+    except OSError as error:  # entries end by themselves; a pod that is not wired does not begin
+        _log.warning("what connection tracking remembers of %s stays: %s", address, error.strerror or error)
 
 
 def _pair_body(plan: Wire, sandbox: int) -> bytes:
