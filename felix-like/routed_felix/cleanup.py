@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from routed.model.address import Address
 from routed.model.nlri import to_prefix
 from routed.netlink.constants import Msg
-from routed.netlink.message import IFINFO
+from routed.netlink.links import delete_links
 from routed.netlink.objects import AddressEntry
 from routed.netlink.socket import Netlink
 from routed.reconcile import Delta
@@ -57,7 +57,7 @@ def cleanup(settings: Settings, namespace: str | None = None, *, addresses: Coll
 
         links = dump_links(netlink)
         pods = [link for link in links if link.alias.startswith(POD_ALIAS) and link.kind == "veth"]
-        errors = netlink.batch([(Msg.DELLINK, 0, IFINFO.pack(0, 0, link.index, 0, 0)) for link in pods])
+        errors = delete_links(netlink, [link.index for link in pods])
         failures += [f"link {pods[index].name}: {os.strerror(number)}" for index, number in errors.items()]
 
         device = settings.tunnel_device
