@@ -6,7 +6,7 @@ and what is done to many prefixes is worked out once per tuple. 100,000 prefixes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from routed.model.address import AnyAddress
 from routed.model.path import Path
@@ -50,6 +50,15 @@ class LocRib:
             if found[1] is not old:
                 best[nlri] = found[1]
                 self.changed.add(nlri)
+
+    def put_each(self, nlris: Sequence[Nlri], paths: Sequence[Path]) -> None:
+        """`put` for each of `nlris` with a path of its own, which all its peer's are without path identifier."""
+        if self.best.keys().isdisjoint(nlris):
+            self.best.update(zip(nlris, zip(paths, strict=True), strict=True))
+            self.changed.update(nlris)
+            return
+        for nlri, path in zip(nlris, paths, strict=True):
+            self.put((nlri,), path)
 
     def drop(self, nlris: Iterable[Nlri], peer: AnyAddress, path_id: int = 0) -> None:
         """`peer` has no path for `nlris` any more."""

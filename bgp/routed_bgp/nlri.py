@@ -15,7 +15,7 @@ from routed.model import nlri as ipv4
 from routed.model.address import AnyPrefix, Family
 from routed.model.nlri import Nlri, from_prefix
 
-__all__ = ["MalformedNlri", "Nlri", "from_prefix", "split", "split_add_path", "to_prefix", "unicast"]
+__all__ = ["MalformedNlri", "Nlri", "canonical", "from_prefix", "split", "split_add_path", "to_prefix", "unicast"]
 
 _PATH_ID = 4  # octets, RFC 7911 section 3
 _UNICAST = {b"\0\1\1": Family.IPV4, b"\0\2\1": Family.IPV6}  # by AFI and SAFI
@@ -49,6 +49,11 @@ def to_prefix(nlri: Nlri, family: Family) -> AnyPrefix:
     return IPv6Network((int.from_bytes(nlri[1:].ljust(16, b"\0")), nlri[0]))
 
 
+def canonical(last_octets: bytes, length: int) -> bool:
+    """Whether no bit is set beyond `length` in any of what are the last octets of prefixes so long."""
+    return not _BEYOND[length] or not last_octets.translate(None, _CANONICAL[length % 8])
+
+
 def _split(data: bytes, family: Family, ahead: int, tokens: dict[Family, re.Pattern[bytes]]) -> list[bytes]:
     """Take `data` apart into items of `ahead` octets and a prefix."""
     if len(data) > ahead and data[ahead] <= family.bits:
@@ -56,10 +61,9 @@ def _split(data: bytes, family: Family, ahead: int, tokens: dict[Family, re.Patt
         size = ahead + _SIZES[family][length]
         count, rest = divmod(len(data), size)
         # by induction: the first item ends where the second begins, whose length octet is the same, and so on
-        if not rest and data[ahead::size] == data[ahead : ahead + 1] * count:
-            last_octets = data[size - 1 :: size]
-            if not _BEYOND[length] or not last_octets.translate(None, _CANONICAL[length % 8]):
-                return list(struct.unpack(f"{size}s" * count, data))
+        alike = not rest and data[ahead::size] == data[ahead : ahead + 1] * count
+        if alike and canonical(data[size - 1 :: size], length):
+            return list(struct.unpack(f"{size}s" * count, data))
     found: list[bytes] = tokens[family].findall(data)
     if sum(map(len, found)) == len(data):  # what the expression did not match was skipped, and is missed here
         return found

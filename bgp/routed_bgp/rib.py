@@ -40,7 +40,7 @@ from routed_bgp.speaker import (
     SessionUp,
     UpdatesReceived,
 )
-from routed_bgp.update import Decoder, Update, messages
+from routed_bgp.update import HEADER, Decoder, Update, message_end
 
 QUIET_SECONDS = 1.0  # a peer without graceful restart sends no End-of-RIB: its first second counts as its table
 SUSPEND_SECONDS = 60.0  # how long a peer that exceeded its prefix limit is not talked to
@@ -370,11 +370,14 @@ class Rib:
         # successive announcements with the same attributes are one: it is what a table consists of when it arrives
         keys: list[bytes] = []
         family, attributes, decode = Family.IPV4, None, decoder.decode
+        at = again_at = 0
         try:
-            for kind, body in messages(data):
-                if kind != _UPDATE:
+            while at < len(data):
+                start, at = at, message_end(data, at)
+                if data[start + 18] != _UPDATE:
                     continue
-                update = decode(body)
+                learnt = decoder.learnt
+                update = decode(data[start + HEADER : at])
                 same = update.attributes is attributes and update.family is family
                 plain = not (update.withdrawn or update.faults or update.also)
                 if same and plain and keys:
@@ -383,10 +386,20 @@ class Rib:
                 if keys and attributes is not None:
                     peer.tables.announce(family, keys, attributes)
                 family, attributes, keys = update.family, update.attributes, []
-                if attributes is not None and plain:
-                    keys = update.announced
-                else:
+                if attributes is None or not plain:
                     self._update(peer, update)
+                    continue
+                keys = update.announced
+                if decoder.learnt == learnt or at < again_at:
+                    continue
+                run = decoder.following(data, start, at, update)
+                if run is None:
+                    continue
+                again_at = run.end
+                if run.nlris:  # or it consists of as many attributes as prefixes
+                    peer.tables.announce(family, keys, attributes)
+                    peer.tables.announce_run(attributes, run)
+                    attributes, keys, at = None, [], run.end
             if keys and attributes is not None:
                 peer.tables.announce(family, keys, attributes)
             _weigh(peer, decoder)

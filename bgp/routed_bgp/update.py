@@ -17,6 +17,7 @@ from itertools import pairwise
 from routed.model.address import Family
 from routed_bgp import attributes, multiprotocol
 from routed_bgp.attributes import EXTENDED_LENGTH, OPTIONAL, TRANSITIVE, Attribute, Attributes, Block
+from routed_bgp.columns import Columns, Run
 from routed_bgp.dialect import Dialect
 from routed_bgp.multiprotocol import Routes
 from routed_bgp.nlri import MalformedNlri, split, split_add_path, unicast
@@ -64,14 +65,23 @@ class _Blocks(dict[bytes, Block]):
         super().__init__()
         self._weight = self.learnt = 0
 
+    def pass_over(self, count: int, octets: int) -> None:
+        """As many blocks of `octets` came and are not to be remembered."""
+        self.learnt += count * _weight(octets)
+
     def remember(self, key: bytes, block: Block) -> None:
-        weight = 800 + 24 * len(key)  # octets that they take decoded, whatever they are
+        weight = _weight(len(key))
         self._weight += weight
         self.learnt += weight
         if self._weight > _MOST:
             self.clear()
             self._weight = weight
         self[key] = block
+
+
+def _weight(octets: int) -> int:
+    """How many octets the attributes in a block of `octets` take when decoded, whatever they are."""
+    return 800 + 24 * octets
 
 
 class Decoder:
@@ -84,11 +94,24 @@ class Decoder:
         self._pieces = Pieces(dialect)
         self._plain = _Blocks()  # attributes without MP_REACH_NLRI and MP_UNREACH_NLRI
         self._reaching = _Blocks()  # the same behind the header of an MP_REACH_NLRI
+        self._columns = Columns()
 
     @property
     def learnt(self) -> int:
         """How many octets all the blocks took that were not known when they came; those that are forgotten count."""
         return self._plain.learnt + self._reaching.learnt
+
+    def following(self, data: bytes, start: int, end: int, update: Update) -> Run | None:
+        """The run of UPDATEs behind the one at `start` to `end`, decoded as `update`; see `Columns.following`.
+
+        Their attributes are those of `update` with other communities, and are not remembered.
+        """
+        if update.family is not self._ipv4 or update.family in self._add_path or len(update.announced) != 1:
+            return None
+        run = self._columns.following(data, start, end, update.announced[0])
+        if run is not None and run.nlris:
+            self._plain.pass_over(len(run.nlris), run.octets)
+        return run
 
     def decode(self, body: bytes) -> Update:
         """Decode an UPDATE without its 19-octet header. Raises SessionReset."""
@@ -213,11 +236,17 @@ def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Type and body of the messages in `data`, one behind the other (RFC 4271 section 4.1). Raises SessionReset."""
     at = 0
     while at < len(data):
-        end = at + int.from_bytes(data[at + 16 : at + 18])
-        if end < at + HEADER or end > len(data):
-            raise SessionReset(f"message of {end - at} octets where {len(data) - at} are left", 1, 2)
+        end = message_end(data, at)
         yield data[at + 18], data[at + HEADER : end]
         at = end
+
+
+def message_end(data: bytes, at: int) -> int:
+    """Where the message at `at` ends, which has to be in `data`. Raises SessionReset."""
+    end = at + int.from_bytes(data[at + 16 : at + 18])
+    if end < at + HEADER or end > len(data):
+        raise SessionReset(f"message of {end - at} octets where {len(data) - at} are left", 1, 2)
+    return end
 
 
 def refresh(body: bytes) -> tuple[Family, Refresh] | None:
