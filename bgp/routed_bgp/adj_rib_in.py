@@ -147,12 +147,14 @@ class AdjRibIn:
         table = self.tables[family]
         if table.add_path:
             table.expect(keys)
+        before = len(table.received)
         table.received.update(dict.fromkeys(keys, attributes))
+        fresh = len(table.received) == before + len(keys) and not table.add_path
         if table.stale:
             table.stale.difference_update(keys)
         if table.refreshed is not None:
             table.refreshed.update(keys)
-        self._admit(table, keys, attributes, stale=False)
+        self._admit(table, keys, attributes, stale=False, fresh=fresh)
 
     def announce_run(self, like: Attributes, run: Run) -> None:
         """The same for IPv4 prefixes that have the attributes `like` but for the communities, each its own."""
@@ -263,14 +265,16 @@ class AdjRibIn:
         """Why `key` was not let in, if so."""
         return self.tables[family].rejected.get(key)
 
-    def _admit(self, table: Table, keys: Collection[Key], attributes: Attributes, *, stale: bool) -> None:
-        """Bring what policy makes of `attributes` for `keys` into the Loc-RIB."""
+    def _admit(
+        self, table: Table, keys: Collection[Key], attributes: Attributes, *, stale: bool, fresh: bool = False
+    ) -> None:
+        """Bring what policy makes of `attributes` for `keys` into the Loc-RIB; `fresh`: none of them was known."""
         if len(keys) == 1 and not table.add_path and self._admit_one(table, keys, attributes, stale=stale):
             return
         for path_id, nlris in table.by_path_id(keys):
             for outcome, those in self._outcomes(self._verdict(attributes, path_id), nlris, table.family):
                 if isinstance(outcome, Path):
-                    self._accept(table, path_id, those, self._aged(outcome) if stale else outcome)
+                    self._accept(table, path_id, those, self._aged(outcome) if stale else outcome, fresh=fresh)
                 else:
                     self._reject(table, path_id, those, outcome)
 
@@ -395,11 +399,11 @@ class AdjRibIn:
             found = self._decided[id(path), family] = path, rules.given(facts) if rules else Decided()
         return found[1]
 
-    def _accept(self, table: Table, path_id: int, nlris: Collection[Nlri], path: Path) -> None:
+    def _accept(self, table: Table, path_id: int, nlris: Collection[Nlri], path: Path, *, fresh: bool) -> None:
         if table.rejected:
             for nlri in nlris:
                 table.rejected.pop(table.key(nlri, path_id), None)
-        self._loc_ribs[table.family].put(nlris, path)
+        self._loc_ribs[table.family].put(nlris, path, fresh=fresh)
 
     def _reject(self, table: Table, path_id: int, nlris: Collection[Nlri], why: Rejection) -> None:
         for nlri in nlris:

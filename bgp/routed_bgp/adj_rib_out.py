@@ -65,7 +65,8 @@ class AdjRibOut:
         reflecting = [found for group, found in self._groups.items() if group.cluster_id is not None]
         if not reflecting:
             return []  # only reflectors pass on what they learn
-        return self._look_again([(family, nlri) for family, nlris in changes.items() for nlri in nlris], reflecting)
+        changed = [(family, nlri) for family, nlris in changes.items() for nlri in dict.fromkeys(nlris)]
+        return self._look_again(changed, reflecting)
 
     def up(self, peer: AnyAddress, group: Group) -> list[Sending]:
         """The session with `peer` is up: it is told everything."""

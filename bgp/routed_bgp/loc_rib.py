@@ -21,41 +21,51 @@ _MOST_ALONE = 1 << 10  # paths; of attributes that come again, most come soon
 
 
 class LocRib:
-    """See the module. `best` is to be read only; `changed` collects the prefixes whose paths are others than before."""
+    """See the module. `best` is to be read only; `changed` collects the prefixes whose paths are others than before.
+
+    It is a list, in which one may be twice: to tell them apart takes as long as to import them, and few ask.
+    """
 
     def __init__(self) -> None:
         self.best: dict[Nlri, Ranked] = {}
-        self.changed: set[Nlri] = set()
+        self.changed: list[Nlri] = []
         self._shared: dict[tuple[int, ...], Ranked] = {}  # by the ids of the paths, which the value keeps alive
         self._single: dict[int, Ranked] = {}  # likewise, of one path
         self._weight = 0
+        self._only: AnyAddress | None = None  # whose paths these all are, if they are one peer's
 
-    def put(self, nlris: Collection[Nlri], path: Path) -> None:
-        """`path` is what its peer has for `nlris` now, in place of what it had under the same path identifier."""
+    def put(self, nlris: Collection[Nlri], path: Path, *, fresh: bool = False) -> None:
+        """`path` is what its peer has for `nlris` now, in place of what it had under the same path identifier.
+
+        `fresh`: it had none for any of them.
+        """
         best, alone = self.best, self._alone(path)
-        if best.keys().isdisjoint(nlris):
+        if path.peer is not self._only:
+            self._only = None if best else path.peer
+        if (fresh and self._only is not None) or best.keys().isdisjoint(nlris):
             best.update(dict.fromkeys(nlris, alone))
-            self.changed.update(nlris)
+            self.changed += nlris
             return
         known: dict[int, tuple[Ranked, Ranked]] = {}  # new by the id of old, which it keeps alive
         for nlri in nlris:
             old = best.get(nlri)
             if old is None:
                 best[nlri] = alone
-                self.changed.add(nlri)
+                self.changed.append(nlri)
                 continue
             found = known.get(id(old))
             if found is None:
                 found = known[id(old)] = old, self._with(old, path)
             if found[1] is not old:
                 best[nlri] = found[1]
-                self.changed.add(nlri)
+                self.changed.append(nlri)
 
     def put_each(self, nlris: Sequence[Nlri], paths: Sequence[Path]) -> None:
         """`put` for each of `nlris` with a path of its own, which all its peer's are without path identifier."""
+        self._only = None
         if self.best.keys().isdisjoint(nlris):
             self.best.update(zip(nlris, zip(paths, strict=True), strict=True))
-            self.changed.update(nlris)
+            self.changed += nlris
             return
         for nlri, path in zip(nlris, paths, strict=True):
             self.put((nlri,), path)
@@ -80,7 +90,7 @@ class LocRib:
                 found = known[id(old)] = old, self._changed(old, change)
             if found[1] is old:
                 continue
-            self.changed.add(nlri)
+            self.changed.append(nlri)
             if found[1]:
                 best[nlri] = found[1]
             else:

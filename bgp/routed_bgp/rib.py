@@ -121,11 +121,14 @@ class Rib:
         return MappingProxyType(self._loc_ribs[family].best)
 
     def take_changes(self) -> Mapping[Family, Collection[Nlri]]:
-        """The prefixes whose paths are others than at the last call, by family; empty when there are none."""
+        """The prefixes whose paths are others than at the last call, by family; empty when there are none.
+
+        A prefix that changed twice may be there twice.
+        """
         changes: dict[Family, Collection[Nlri]] = {}
         for family, loc_rib in self._loc_ribs.items():
             if loc_rib.changed:
-                changes[family], loc_rib.changed = loc_rib.changed, set()
+                changes[family], loc_rib.changed = loc_rib.changed, []
         return changes
 
     def take_resets(self) -> Mapping[AnyAddress, Reset]:

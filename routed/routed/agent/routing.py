@@ -10,7 +10,7 @@ Nothing here waits but for the speaker; every change of an input is taken in wit
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from routed.agent.neighbourhood import Neighbourhood
 from routed.config import AgentConfig
@@ -35,6 +35,7 @@ from routed_bgp.speaker import Refresh, RefreshReceived, SessionDown, SessionEve
 
 _log = logging.getLogger("routed.bgp")  # `logSeverityScreen` holds for what is said here
 
+_MOST_CHANGED = 1 << 20  # prefixes that changed, before those that did twice are counted once
 REFRESH_SECONDS = 1.0  # between two times that a peer's table is sent again because it asks
 _SEVERITIES = {
     LogSeverity.DEBUG: logging.DEBUG,
@@ -65,7 +66,8 @@ class Routing:
         self._adjacent: frozenset[AnyAddress] | None = None  # None until the interfaces are known
         self._unresolved: frozenset[AnyAddress] = frozenset()
         self._suspended: frozenset[AnyAddress] = frozenset()
-        self._changed: dict[Family, set[Nlri]] = {family: set() for family in Family}
+        self._changed: dict[Family, list[Nlri]] = {family: [] for family in Family}  # some perhaps more than once
+        self._most_changed = _MOST_CHANGED
         self._changed_at = now()
         self._drain = Drain.NO
         self._hurry = False
@@ -113,7 +115,7 @@ class Routing:
 
     @property
     def waiting(self) -> int:
-        """How many prefixes `take_changes` has to tell of."""
+        """How many prefixes `take_changes` has to tell of, or more."""
         return sum(map(len, self._changed.values()))
 
     @property
@@ -124,8 +126,8 @@ class Routing:
 
     def take_changes(self, family: Family) -> set[Nlri]:
         """The prefixes of `family` whose paths are others than when this was asked last."""
-        changed, self._changed[family] = self._changed[family], set()
-        return changed
+        changed, self._changed[family] = self._changed[family], []
+        return set(changed)
 
     # ---- inputs
 
@@ -266,7 +268,7 @@ class Routing:
         if changes:
             self._changed_at = self._now()
             for family, nlris in changes.items():
-                self._changed[family].update(nlris)
+                self._collect(family, nlris)
             self._send(self.out.changed(changes))
         for peer, reset in self.rib.take_resets().items():
             _log.warning("%s: session is closed: %s", peer, reset.reason)
@@ -274,6 +276,13 @@ class Routing:
         if self.rib.suspended != self._suspended:
             self._hurry = True
             await self._want()
+
+    def _collect(self, family: Family, nlris: Collection[Nlri]) -> None:
+        changed = self._changed[family]
+        changed += nlris
+        if len(changed) > self._most_changed:  # while nobody asks, the same may change again and again
+            self._changed[family] = list(set(changed))
+            self._most_changed = max(_MOST_CHANGED, 2 * len(self._changed[family]))
 
     # ---- to the speaker
 

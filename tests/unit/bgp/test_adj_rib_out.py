@@ -50,7 +50,7 @@ class World:
         return self._changed(loc_rib)
 
     def _changed(self, loc_rib: LocRib) -> list[Sending]:
-        changed, loc_rib.changed = loc_rib.changed, set()
+        changed, loc_rib.changed = loc_rib.changed, []
         sendings = self.out.changed({Family.IPV4: changed})
         self.room.hear(sendings)
         return sendings

@@ -175,7 +175,7 @@ class World:
     def settle(self) -> None:
         changes = {family: loc_rib.changed for family, loc_rib in self.loc_ribs.items() if loc_rib.changed}
         for family in changes:
-            self.loc_ribs[family].changed = set()
+            self.loc_ribs[family].changed = []
         self.room.hear(self.out.changed(changes))
 
     def alone(self, group: Group) -> Table:
