@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 
+from routed.agent.flapping import Flapping
 from routed.agent.neighbourhood import Neighbourhood
 from routed.config import AgentConfig
 from routed.model.address import Address, AnyAddress, Family
@@ -69,6 +70,7 @@ class Routing:
         self._changed: dict[Family, list[Nlri]] = {family: [] for family in Family}  # some perhaps more than once
         self._most_changed = _MOST_CHANGED
         self._changed_at = now()
+        self._flapping = Flapping()
         self._drain = Drain.NO
         self._hurry = False
         self._refreshed: dict[tuple[AnyAddress, Family], float] = {}  # when the table was sent again last
@@ -151,6 +153,7 @@ class Routing:
         self._faults = wanted.faults
         logging.getLogger("routed.bgp").setLevel(_SEVERITIES[cluster.bgp.log_severity_screen])
         before, self._cluster = self._peerings, cluster
+        self._flapping.forget(set(self._peerings) - {session.peer for session, _ in wanted})
         self._peerings = {session.peer: (session, policy) for session, policy in wanted}
         self.rib.set_policy(cluster, config.node)
         self.rib.set_peerings(wanted, now)
@@ -182,12 +185,16 @@ class Routing:
                     self._opens[peer] = opened
                     self.rib.handle(event, self._now())
                     session = self._peerings[peer][0]
-                    _log.info("%s (%s): session established", session.name, peer)
+                    level = logging.INFO if self._flapping.established(peer) else logging.DEBUG
+                    _log.log(level, "%s (%s): session established", session.name, peer)
                     self._send(self.out.up(peer, self._group(peer)))
                 case SessionDown(peer, _, reason):
                     if self._opens.get(peer):
                         self._hurry = True
-                        _log.warning("%s (%s): session ended: %s", self._peerings[peer][0].name, peer, reason)
+                        told = self._flapping.ended(peer, self._now())
+                        level = logging.DEBUG if told is None else logging.WARNING
+                        name = self._peerings[peer][0].name
+                        _log.log(level, "%s (%s): session ended: %s%s", name, peer, reason, told or "")
                     self._forget(peer)
                     self.rib.handle(event, self._now())
                 case RefreshReceived(peer, family, Refresh.REQUEST):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from routed.cli import arguments
@@ -34,18 +35,28 @@ def run(args: argparse.Namespace) -> int:
     from routed.manifest import read_files
 
     manifests = read_files(args.files)  # before the store: a bad file must not even create it
-    for change in asyncio.run(_apply(arguments.store(args, create=True), manifests)):
+    changes, warnings = asyncio.run(_apply(arguments.store(args, create=True), manifests))
+    for change in changes:
         print(f"{change.kind} {change.name} {change.verb}")
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     return 0
 
 
-async def _apply(store: Store, manifests: list[Manifest]) -> list[Change]:
+async def _apply(store: Store, manifests: list[Manifest]) -> tuple[list[Change], list[str]]:
+    """What became of each, and what of them does nothing as things are."""
     from routed.errors import OperatorError
     from routed.manifest import locate
-    from routed.store.resources import ContradictionError, apply
+    from routed.model.adjacency import selects_nobody
+    from routed.model.cluster import Cluster
+    from routed.store.resources import ContradictionError, apply, read_resources
 
     try:
-        return await apply(store, [manifest.resource for manifest in manifests])
+        changes = await apply(store, [manifest.resource for manifest in manifests])
+        applied = {change.name for change in changes if change.kind == "BGPPeer"}
+        cluster = Cluster.of(await read_resources(store)) if applied else Cluster()
+        idle = {name: selects_nobody(cluster, peer) for name, peer in cluster.peers.items() if name in applied}
+        return changes, [f"BGPPeer {name} makes no session yet: {why}" for name, why in sorted(idle.items()) if why]
     except ContradictionError as error:
         raise OperatorError(
             "\n".join(locate(problem, manifests) for problem in error.problems), hint="nothing was changed"

@@ -86,6 +86,16 @@ def reversed_(cluster: Cluster, peer: BGPPeer, node: str) -> Iterator[Adjacency]
         yield from _with_member(cluster, peer, node, member, families, reverse=True)
 
 
+def selects_nobody(cluster: Cluster, peer: BGPPeer) -> str:
+    """Which of `peer`'s selectors selects no node, so that it makes no session, in words; empty where it makes some."""
+    spec = peer.spec
+    if spec.node_selector is not None and not cluster.select(spec.node_selector):
+        return f"spec.nodeSelector {spec.node_selector}: no Node has these labels"
+    if spec.peer_selector is not None and not cluster.select(spec.peer_selector):
+        return f"spec.peerSelector {spec.peer_selector}: no Node has these labels"
+    return ""
+
+
 def _with_member(
     cluster: Cluster, peer: BGPPeer, node: str, member: str, families: tuple[Family, ...], *, reverse: bool
 ) -> Iterator[Adjacency]:

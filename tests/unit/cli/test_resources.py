@@ -75,6 +75,22 @@ def test_a_contradiction_names_the_file_and_changes_nothing(run, files):
     assert run("get", "nodes").out == "no resources\n"
 
 
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ("{nodeSelector: rack == 'z', peerIP: 10.1.1.1, asNumber: 65101}", "spec.nodeSelector rack == 'z'"),
+        ("{peerSelector: rack == 'z'}", "spec.peerSelector rack == 'z'"),
+    ],
+    ids=["nodeSelector", "peerSelector"],
+)
+def test_apply_warns_of_a_peer_that_selects_nobody(run, files, spec, why):
+    assert run("apply", "-f", files).err == ""
+    (files / "peer.yml").write_text(PEER.replace("{peerIP: 10.1.1.1, asNumber: 65101}", spec))
+    result = run("apply", "-f", files / "peer.yml")
+    assert (result.status, result.out) == (0, "BGPPeer tor configured\n")
+    assert result.err.startswith(f"warning: BGPPeer tor makes no session yet: {why}")
+
+
 def test_get_prints_a_table(run, files):
     run("apply", "-f", files)
     assert run("get", "nodes").out == (
