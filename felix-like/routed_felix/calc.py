@@ -176,15 +176,14 @@ class Calculator:
                 self._in_use.discard(verdict)
                 step = -1
             self._enter(verdict, step)
-            if verdict.end is not None:
-                ends.add(verdict.end)
+            ends.update(verdict.ends)
         return ends
 
     def _enter(self, verdict: Verdict, step: int) -> None:
         for device in verdict.devices:
             _count(self._devices, device, step)
-        if verdict.end is not None:
-            _count(self._ends, verdict.end, step)
+        for end in verdict.ends:
+            _count(self._ends, end, step)
 
     def _program_ends(self, decider: Decider, ends: Iterable[Address]) -> set[Nlri]:
         """Bring the host routes to `ends` up to date; which of them changed."""
@@ -300,7 +299,7 @@ class Calculator:
             key = RouteKey(prefix, self._view.settings.metric)
         if self._uninformed(nlri, verdict, lengths):
             because = Reason(because.why, f"{because.text}; {_uncovered(verdict)}")
-        return Forwarding(prefix, verdict.encapsulation, because, verdict.hop, key)
+        return Forwarding(prefix, verdict.encapsulation, because, verdict.hops, key)
 
     def _lengths(self) -> list[int]:
         """The lengths of learned prefixes, if they matter."""

@@ -16,7 +16,7 @@ with the same ranked next hops share one `Verdict`, and a hundred thousand of th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from routed.model.address import Address, AnyAddress, Prefix
@@ -62,15 +62,15 @@ class Place:
 class Verdict:
     """How prefixes of one place with the same ranked next hops are forwarded, and why.
 
-    `route` is what to programme, None for nothing. `asks`: the gateway that a pool that is Never relies on, where none
-    of the paths is its own. `speakers` are the peers and next hops of the paths, `devices` lead to the next hops.
-    `paths` are those of one such prefix. `count`: how many prefixes share it now.
+    `hops` share the traffic. `route` is what to programme, None for nothing. `asks`: the gateway that a pool that is
+    Never relies on, where none of the paths is its own. `speakers` are the peers and next hops of the paths, `devices`
+    lead to the next hops. `paths` are those of one such prefix. `count`: how many prefixes share it now.
     """
 
     place: Place
     encapsulation: Encapsulation
     because: Reason
-    hop: Hop | None = None
+    hops: tuple[Hop, ...] = ()
     route: Route | None = None
     trouble: Trouble | None = None
     asks: Address | None = None
@@ -81,10 +81,10 @@ class Verdict:
 
     def become(self, other: Verdict) -> None:
         """Take over what was decided anew for the same place and paths."""
-        self.encapsulation, self.because, self.hop, self.route = (
+        self.encapsulation, self.because, self.hops, self.route = (
             other.encapsulation,
             other.because,
-            other.hop,
+            other.hops,
             other.route,
         )
         self.trouble, self.asks, self.devices = other.trouble, other.asks, other.devices
@@ -95,10 +95,11 @@ class Verdict:
         return self.because.why is Why.OWN_BLOCK
 
     @property
-    def end(self) -> Address | None:
-        """Where the tunnel of a programmed route ends."""
-        tunnelled = self.encapsulation is Encapsulation.TUNNEL and self.route is not None and self.hop is not None
-        return self.hop.gateway if tunnelled and self.hop is not None else None
+    def ends(self) -> tuple[Address, ...]:
+        """Where the tunnels of a programmed route end."""
+        if self.encapsulation is not Encapsulation.TUNNEL or self.route is None:
+            return ()
+        return tuple(hop.gateway for hop in self.hops if hop.gateway is not None)
 
 
 class Decider:
@@ -145,6 +146,7 @@ class Decider:
         self._underlay = tuple(view.underlay)
         self._interfaces = view.interfaces
         self._reach = _reach(view)
+        self._sharing = view.sharing
         self.resolver = resolver(view)
         self.node_address = node_address(view)
         self.node_address_present = any(
@@ -166,6 +168,7 @@ class Decider:
             (view.cluster is self._cluster or view.cluster == self._cluster)
             and (view.node, view.settings, view.tunnel, view.tunnel_address)
             == (self._node, self._settings, self._tunnel, self._tunnel_address)
+            and view.sharing is self._sharing
             and tuple(view.underlay) == self._underlay
             and (view.interfaces is self._interfaces or _reach(view) == self._reach)
         )
@@ -225,6 +228,8 @@ class Decider:
         if known is not None and known[0] is paths:
             return known[1]
         key = tuple([(path.next_hop, path.peer) for path in paths])
+        if len(paths) > 1:
+            key += tuple([(path.next_hop, path.peer) for path in self._sharing(paths)])
         verdict = place.verdicts.get(key)
         if verdict is None:
             verdict = place.verdicts[key] = self._decide(place, paths)
@@ -270,7 +275,7 @@ class Decider:
             found = self._forward(place, place.pool, path)
             if isinstance(found, Verdict):
                 found.because = _after(skipped, found.because)
-                return found
+                return self._shared(found, path, paths)
             skipped.append(found)
         first = skipped[0]
         kind = ProblemKind.UNKNOWN_OWNER if first.why is Why.UNKNOWN_OWNER else ProblemKind.UNRESOLVABLE
@@ -282,6 +287,26 @@ class Decider:
         reason = Reason(first.why, "; ".join(dict.fromkeys(each.text for each in skipped)))
         trouble = Trouble(kind, str(paths[0].next_hop), first.text, hint)
         return Verdict(place, Encapsulation.UNREACHABLE, reason, trouble=trouble)
+
+    def _shared(self, verdict: Verdict, best: Path, paths: Sequence[Path]) -> Verdict:
+        """`verdict`, on `best` of `paths`, with the hops of those that share its traffic and lead as it does."""
+        sharing = self._sharing(paths) if len(paths) > 1 else ()
+        if best not in sharing or verdict.place.pool is None:
+            return verdict
+        hops, others = dict.fromkeys(verdict.hops), list[str]()
+        for path in sharing:
+            found = self._forward(verdict.place, verdict.place.pool, path) if path != best else None
+            if isinstance(found, Verdict) and found.encapsulation is verdict.encapsulation:
+                if not hops.keys() >= set(found.hops):
+                    others.append(str(path.next_hop))
+                hops.update(dict.fromkeys(found.hops))
+        if others:
+            # in one order, whichever of them is the best: the kernel tells routes apart by it
+            verdict.hops = tuple(sorted(hops, key=_place_of))
+            verdict.because = Reason(verdict.because.why, f"{verdict.because.text}; shared with {', '.join(others)}")
+            if verdict.route is not None:
+                verdict.route = replace(verdict.route, hops=verdict.hops)
+        return verdict
 
     def _forward(self, place: Place, pool: IPPool, path: Path) -> Verdict | Reason:
         """Decide by `path`; or say why it is of no use (RFC 4271 section 9.1.2: resolvable)."""
@@ -310,7 +335,7 @@ class Decider:
             via = found.hop if found.hop.gateway is not None else Hop(found.hop.device, hop)
             asks = via.gateway
         source = None if mode is EncapsulationMode.NEVER else self.source
-        return Verdict(place, Encapsulation.DIRECT, reason, via, Route(hop=via, source=source), asks=asks)
+        return Verdict(place, Encapsulation.DIRECT, reason, (via,), Route(hops=(via,), source=source), asks=asks)
 
     def _through_tunnel(self, place: Place, pool: IPPool, hop: Address, found: Resolution) -> Verdict | Reason:
         trouble: Trouble | None = None
@@ -332,9 +357,9 @@ class Decider:
             reason = Reason(Why.ALWAYS, f"pool {pool.name} is Always, tunnel to {end}")
         else:
             reason = Reason(Why.OTHER_SUBNET, f"next hop {hop} {_behind(found)} and pool {pool.name} is CrossSubnet")
-        via = Hop(self._settings.tunnel_device, end)
-        route = Route(hop=via, source=self.source, onlink=True) if self._tunnel else None
-        return Verdict(place, Encapsulation.TUNNEL, reason, via, route, trouble)
+        via = Hop(self._settings.tunnel_device, end, onlink=True)
+        route = Route(hops=(via,), source=self.source) if self._tunnel else None
+        return Verdict(place, Encapsulation.TUNNEL, reason, (via,), route, trouble)
 
     def outer_source(self, end: Address) -> Route | None:
         """The host route to a tunnel's end where packets would leave with another source than the node address.
@@ -346,7 +371,7 @@ class Decider:
         found = self.resolver.resolve(end)
         if found is None or not found.whole or found.source == self.node_address:
             return None
-        return Route(hop=found.hop, source=self.node_address)
+        return Route(hops=(found.hop,), source=self.node_address)
 
 
 def _own_blocks(view: View) -> tuple[Prefix, ...]:
@@ -356,6 +381,10 @@ def _own_blocks(view: View) -> tuple[Prefix, ...]:
 
 def _name(pool: IPPool) -> str:
     return pool.name
+
+
+def _place_of(hop: Hop) -> tuple[str, int]:
+    return hop.device, int(hop.gateway or 0)
 
 
 def _reach(view: View) -> Mapping[str, object]:

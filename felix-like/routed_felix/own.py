@@ -86,14 +86,14 @@ def _prefixes(
     routes: dict[Nlri, Route] = {}
     decisions: dict[Nlri, Forwarding] = {}
 
-    def program(prefix: Prefix, encapsulation: Encapsulation, reason: Reason, hop: Hop | None, route: Route) -> None:
+    def program(prefix: Prefix, encapsulation: Encapsulation, reason: Reason, route: Route) -> None:
         nlri = from_prefix(prefix)
         routes[nlri] = route
-        decisions[nlri] = Forwarding(prefix, encapsulation, reason, hop, RouteKey(prefix, view.settings.metric))
+        decisions[nlri] = Forwarding(prefix, encapsulation, reason, route.hops, RouteKey(prefix, view.settings.metric))
 
     for block in decider.blocks:
         reason = Reason(Why.OWN_BLOCK, f"block of this node, addresses without endpoint: {block}")
-        program(block, Encapsulation.BLACKHOLE, reason, None, Route(RouteKind.BLACKHOLE))
+        program(block, Encapsulation.BLACKHOLE, reason, Route(RouteKind.BLACKHOLE))
     for endpoint in sorted(view.endpoints, key=lambda e: (e.address, e.container_id, e.interface)):
         if endpoint.host_interface not in view.interfaces:
             continue
@@ -105,15 +105,14 @@ def _prefixes(
             hint = "remove one of the two pods"
             problems.append(Problem(ProblemKind.DUPLICATE_ENDPOINT, str(prefix), message, hint))
             continue
-        hop = Hop(endpoint.host_interface)
         reason = Reason(Why.ENDPOINT, f"endpoint {name} on {endpoint.host_interface}")
-        program(prefix, Encapsulation.LOCAL, reason, hop, Route(hop=hop))
+        program(prefix, Encapsulation.LOCAL, reason, Route(hops=(Hop(endpoint.host_interface),)))
     for peer, gateway in sorted(view.gateways.items()):
         found = decider.resolver.resolve(gateway)
         if found is not None and found.adjacent:
             reason = Reason(Why.REACHABLE_BY, f"BGP peer {peer} is reachableBy {gateway}")
-            hop = Hop(found.hop.device, gateway)
-            program(Prefix((peer, 32)), Encapsulation.DIRECT, reason, hop, Route(hop=hop))
+            route = Route(hops=(Hop(found.hop.device, gateway),))
+            program(Prefix((peer, 32)), Encapsulation.DIRECT, reason, route)
     return routes, decisions
 
 

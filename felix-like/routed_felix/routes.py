@@ -161,7 +161,7 @@ class RoutesTarget:
         """The kernel flushed what went by `devices` or came from `sources`, and does not tell it route by route."""
 
         def gone(route: Route) -> bool:
-            return (route.hop is not None and route.hop.device in devices) or route.source in sources
+            return any(hop.device in devices for hop in route.hops) or route.source in sources
 
         if any(gone(route) for route in self._ways):
             doomed = {id(route) for route in {id(each): each for each in self._held.values()}.values() if gone(route)}
@@ -265,8 +265,7 @@ class RoutesTarget:
     def _write(self, route: Route, length: int, nlris: list[Nlri], *, fresh: bool) -> int:
         entry = self._terms.to_kernel(route)
         if entry is None:
-            reason = f"interface {route.hop.device if route.hop else '?'} does not exist"
-            self.failures.update(dict.fromkeys(nlris, reason))
+            self.failures.update(dict.fromkeys(nlris, self._terms.missing(route)))
             return 0
         self._way(route)
         flags = Flag.CREATE | (Flag.EXCL if fresh else Flag.REPLACE)
@@ -307,7 +306,7 @@ class RoutesTarget:
         """Replace ours where a stranger has a route of the same key: REPLACE would hit whichever is first."""
         entry = self._terms.to_kernel(route)
         if entry is None:
-            self.failures[nlri] = f"interface {route.hop.device if route.hop else '?'} does not exist"
+            self.failures[nlri] = self._terms.missing(route)
             return 0
         self._remove(nlri[0], [nlri])
         template = Template.of(Msg.NEWROUTE, Flag.CREATE | Flag.APPEND, entry, nlri[0])

@@ -63,10 +63,14 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """Out of `device`, through `gateway`; without one the destination is on the link."""
+    """Out of `device`, through `gateway`; without one the destination is on the link.
+
+    `onlink`: the gateway is taken to be on the link though no address of the device says so; a tunnel's end is.
+    """
 
     device: str
     gateway: Address | None = None
+    onlink: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -91,16 +95,15 @@ class RouteKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route of ours. `source` is its RTA_PREFSRC.
+    """A route of ours. `source` is its RTA_PREFSRC; several `hops` share the traffic, by flow, equally.
 
-    `odd` names what a route read from the kernel has and ours never have (multipath, metrics, duplicates), so that
-    such a route is never equal to a desired one.
+    `odd` names what a route read from the kernel has and ours never have (weights, metrics, duplicates), so that such
+    a route is never equal to a desired one.
     """
 
     kind: RouteKind = RouteKind.UNICAST
-    hop: Hop | None = None
+    hops: tuple[Hop, ...] = ()
     source: Address | None = None
-    onlink: bool = False
     odd: str = ""
 
 
@@ -133,14 +136,14 @@ class Link:
 class Forwarding:
     """How this node reaches `prefix`, and why; calc's output, what `explain` prints.
 
-    `hop` is what the packet is given to: for a tunnel its gateway is the tunnel's end. `key` finds the route in
-    `Desired.routes`; None means that it is not programmed, and a problem says why.
+    `hops` are what the packets are given to, by flow: for a tunnel the gateway is the tunnel's end. `key` finds the
+    route in `Desired.routes`; None means that it is not programmed, and a problem says why.
     """
 
     prefix: Prefix
     encapsulation: Encapsulation
     because: Reason
-    hop: Hop | None = None
+    hops: tuple[Hop, ...] = ()
     key: RouteKey | None = None
 
 

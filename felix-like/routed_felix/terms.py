@@ -50,45 +50,45 @@ class Terms:
         odd: list[str] = []
         if entry.others:
             odd.append(f"attributes {entry.others}")
-        if len(entry.hops) > 1:
-            odd.append("multipath")
-        hop: Hop | None = None
-        onlink = False
-        if entry.hops:
-            first = entry.hops[0]
-            hop = Hop(self._name.get(first.index, f"#{first.index}"), first.gateway)
-            onlink = first.onlink
+        if any(hop.weight > 1 for hop in entry.hops):
+            odd.append("weights")
+        hops = tuple(Hop(self._name.get(hop.index, f"#{hop.index}"), hop.gateway, hop.onlink) for hop in entry.hops)
         kind = RouteKind.UNICAST
         if entry.kind == c.RTN_BLACKHOLE:
             kind = RouteKind.BLACKHOLE
         elif entry.kind != c.RTN_UNICAST:
             odd.append(f"type {entry.kind}")
-        if entry.scope != _scope(kind, hop):
+        if entry.scope != _scope(kind, hops):
             odd.append(f"scope {entry.scope}")
-        return Route(kind, hop, entry.source, onlink, ", ".join(odd))
+        return Route(kind, hops, entry.source, ", ".join(odd))
 
     def to_kernel(self, route: Route) -> RouteEntry | None:
-        """The route for the kernel, with any destination; None where its interface does not exist."""
-        hops: tuple[HopEntry, ...] = ()
-        if route.hop is not None:
-            index = self._index.get(route.hop.device)
+        """The route for the kernel, with any destination; None where one of its interfaces does not exist."""
+        hops: list[HopEntry] = []
+        for hop in route.hops:
+            index = self._index.get(hop.device)
             if index is None:
                 return None
-            hops = (HopEntry(index, route.hop.gateway, route.onlink),)
+            hops.append(HopEntry(index, hop.gateway, hop.onlink))
         return RouteEntry(
             destination=ANYWHERE,
-            hops=hops,
+            hops=tuple(hops),
             source=route.source,
             metric=self._metric,
             protocol=self._protocol,
-            scope=_scope(route.kind, route.hop),
+            scope=_scope(route.kind, route.hops),
             kind=c.RTN_BLACKHOLE if route.kind is RouteKind.BLACKHOLE else c.RTN_UNICAST,
         )
 
+    def missing(self, route: Route) -> str:
+        """Why `to_kernel` has no route, in words."""
+        devices = sorted({hop.device for hop in route.hops} - self._index.keys())
+        return f"interface {', '.join(devices) or '?'} does not exist"
 
-def _scope(kind: RouteKind, hop: Hop | None) -> int:
+
+def _scope(kind: RouteKind, hops: tuple[Hop, ...]) -> int:
     """As iproute2 chooses: link for a destination on the link, else universe."""
-    on_link = kind is RouteKind.UNICAST and hop is not None and hop.gateway is None
+    on_link = kind is RouteKind.UNICAST and len(hops) == 1 and hops[0].gateway is None
     return c.RT_SCOPE_LINK if on_link else c.RT_SCOPE_UNIVERSE
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from routed.model.address import Address, AnyAddress, Prefix
@@ -14,6 +14,11 @@ from routed.model.path import Path
 from routed_felix.state import Settings, UnderlayRoute
 
 
+def only_the_best(paths: Sequence[Path]) -> Sequence[Path]:
+    """No path shares the traffic with the best."""
+    return paths[:1]
+
+
 @dataclass(frozen=True, kw_only=True)
 class View:
     """The input of calc.
@@ -22,7 +27,8 @@ class View:
     between calls; whatever else is here is a value. Tuples of paths are shared among prefixes, and calc counts on it:
     it decides once per tuple. `blocks` are the node's own, `peers` whom it has sessions with, `gateways` those through
     which some of these are to be reached. `interfaces`, `underlay` and `tunnel` (whether the tunnel device is there or
-    can be made) are what the `Dataplane` found; `tunnel_address` is the IPAM's, None while there is none.
+    can be made) are what the `Dataplane` found; `tunnel_address` is the IPAM's, None while there is none. `sharing`
+    says which of the ranked paths of a prefix share its traffic, the best first: the decision process's word.
     """
 
     node: str
@@ -37,3 +43,4 @@ class View:
     tunnel_address: Address | None = None
     tunnel: bool = False
     settings: Settings = field(default_factory=Settings)
+    sharing: Callable[[Sequence[Path]], Sequence[Path]] = only_the_best

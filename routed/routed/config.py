@@ -100,6 +100,13 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     bgp_fabric_local_pref: Annotated[
         int, Meta(ge=1, le=4294967295, description="LOCAL_PREF of a path that a router of the fabric originated.")
     ] = 100
+    bgp_multipath_ebgp: Annotated[
+        int,
+        Meta(ge=1, le=64, description="How many equal paths of external peers (two ToRs, say) share the traffic."),
+    ] = 8
+    bgp_multipath_ibgp: Annotated[
+        int, Meta(ge=1, le=64, description="How many equal paths of internal peers share the traffic.")
+    ] = 8
     resync_seconds: Annotated[
         int,
         Meta(

@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from routed.agent.backoff import Backoff
 from routed.agent.bgp_observation import BgpObservation, Tally
@@ -40,6 +41,7 @@ from routed.model.cluster import Cluster
 from routed.store import Store
 from routed_bgp.bfd.client import Bfd, BfdFault
 from routed_bgp.bfd.ledger import BfdChange
+from routed_bgp.decision import multipath
 from routed_bgp.policy import host
 from routed_bgp.speaker import SessionDown, SessionUp, Speaker, SpeakerFailed, SpeakerStarted
 from routed_cni.plugin import Plugin
@@ -95,6 +97,7 @@ class Agent:
         self._note = ""  # how the speaker runs, if not as it should
         self._cluster = Cluster()
         self._unreadable: tuple[EnvironmentFault, ...] = ()
+        self._sharing = partial(multipath, ebgp=config.bgp_multipath_ebgp, ibgp=config.bgp_multipath_ibgp)
         self._tunnel = TunnelAddress(parts.allocator, config.node, config.tunnel_device)
         self._tunnel_address: Address | None = None
         self._tally = Tally()
@@ -380,6 +383,7 @@ class Agent:
             tunnel=kernel.tunnel,
             tunnel_address=self._tunnel_address,
             settings=self._settings,
+            sharing=self._sharing,
         )
 
     # ---- what is told
@@ -418,7 +422,14 @@ class Agent:
 
     def observe_bgp(self) -> BgpObservation:
         """All that is told of BGP, as of now."""
-        return BgpObservation.of(self._routing, self._tally, self._parts.bfd.states(), self._now(), self._note)
+        return BgpObservation.of(
+            self._routing,
+            self._tally,
+            self._parts.bfd.states(),
+            self._now(),
+            note=self._note,
+            widths=(self._config.bgp_multipath_ebgp, self._config.bgp_multipath_ibgp),
+        )
 
     def observe(self) -> Observation:
         """All that status and metrics tell, as of now."""

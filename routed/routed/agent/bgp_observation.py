@@ -87,7 +87,16 @@ class BgpObservation:
     note: str = ""
 
     @classmethod
-    def of(cls, routing: Routing, tally: Tally, bfd: Iterable[BfdStatus], now: float, note: str = "") -> BgpObservation:
+    def of(
+        cls,
+        routing: Routing,
+        tally: Tally,
+        bfd: Iterable[BfdStatus],
+        now: float,
+        *,
+        note: str = "",
+        widths: tuple[int, int] = (1, 1),
+    ) -> BgpObservation:
         """Of the agent's parts, as of `now`."""
         return cls(
             now=now,
@@ -101,6 +110,7 @@ class BgpObservation:
             bfd={status.session.peer: status for status in bfd},
             counts=tally.counts,
             note=note,
+            widths=widths,
         )
 
     def advertised(self, peer: AnyAddress) -> int:

@@ -74,8 +74,10 @@ def status(seen: Observation) -> Mapping[str, Any]:
                 {
                     "prefix": str(each.prefix),
                     "encapsulation": str(each.encapsulation),
-                    "device": each.hop.device if each.hop else None,
-                    "gateway": str(each.hop.gateway) if each.hop and each.hop.gateway else None,
+                    "next_hops": [
+                        {"device": hop.device, "gateway": str(hop.gateway) if hop.gateway else None}
+                        for hop in each.hops
+                    ],
                     "because": str(each.because),
                 }
                 for each in islice(seen.decisions, MOST_DECISIONS)

@@ -12,11 +12,12 @@ def key(prefix: str) -> RouteKey:
 
 
 def via(gateway: str, device: str = "eth1", source: str | None = None, *, onlink: bool = False) -> Route:
-    return Route(hop=Hop(device, IPv4Address(gateway)), source=IPv4Address(source) if source else None, onlink=onlink)
+    hop = Hop(device, IPv4Address(gateway), onlink)
+    return Route(hops=(hop,), source=IPv4Address(source) if source else None)
 
 
 def on(device: str) -> Route:
-    return Route(hop=Hop(device))
+    return Route(hops=(Hop(device),))
 
 
 BLACKHOLE = Route(RouteKind.BLACKHOLE)

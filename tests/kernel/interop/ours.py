@@ -187,6 +187,16 @@ class Ours:
         routes = json.loads(out) if out.strip() else []
         return {route["dst"]: route.get("gateway") or route.get("dev", "") for route in routes}
 
+    def ways(self) -> dict[str, list[str]]:
+        """The gateways that share the traffic, of each IPv4 route of ours that has any."""
+        out = run(*self.place.namespace.argv("ip", "-4", "-j", "route", "show", "proto", "114"))
+        found: dict[str, list[str]] = {}
+        for route in json.loads(out) if out.strip() else []:
+            hops = route.get("nexthops", [route])
+            if gateways := [hop["gateway"] for hop in hops if "gateway" in hop]:
+                found[route["dst"]] = gateways
+        return found
+
     def children(self) -> dict[int, str]:
         """The agent's child processes and their command lines."""
         assert self._process is not None

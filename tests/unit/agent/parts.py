@@ -278,7 +278,7 @@ class FakeDataplane:
 
     def gateway(self, prefix: str) -> str:
         route = self.applied[-1].get(from_prefix(Prefix(prefix))) if self.applied else None
-        return str(route.hop.gateway) if route and route.hop else "none"
+        return str(route.hops[0].gateway) if route and route.hops else "none"
 
     def _look(self) -> Kernel:
         eth1 = Interface("eth1", 2, 1500, True, addresses=(HostAddress(f"{ME}/24"),))

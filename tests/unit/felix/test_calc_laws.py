@@ -109,10 +109,11 @@ def test_a_prefix_in_a_pool_with_a_resolvable_path_to_a_member_is_never_unreacha
 def test_tunnels_end_at_members_other_than_us_and_only_there(given_view: View) -> None:
     for decision in desired(given_view).decisions.values():
         if decision.encapsulation is Encapsulation.TUNNEL:
-            assert decision.hop is not None
-            assert decision.hop.device == "tunl0"
-            assert decision.hop.gateway is not None
-            assert given_view.cluster.members[decision.hop.gateway] != given_view.node
+            assert decision.hops
+            for hop in decision.hops:
+                assert hop.device == "tunl0"
+                assert hop.gateway is not None
+                assert given_view.cluster.members[hop.gateway] != given_view.node
 
 
 @given(views())
@@ -121,7 +122,7 @@ def test_tunnels_are_programmed_if_and_only_if_the_driver_is_there(given_view: V
     for decision in result.decisions.values():
         if decision.encapsulation is Encapsulation.TUNNEL:
             assert (decision.key is not None) == given_view.tunnel
-    through = [route for route in result.routes.values() if route.hop and route.hop.device == "tunl0"]
+    through = [route for route in result.routes.values() if any(hop.device == "tunl0" for hop in route.hops)]
     assert bool(result.links) or not through
 
 

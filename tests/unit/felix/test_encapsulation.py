@@ -13,6 +13,7 @@ from tests.unit.felix.words import (
     DEFAULT,
     ETH1,
     TOR,
+    all_of_them,
     cluster,
     decide,
     decision,
@@ -31,8 +32,8 @@ from routed_felix.state import Encapsulation, Hop, ProblemKind, Route, UnderlayR
 TUNNEL_ADDRESS = IPv4Address("192.168.11.1")
 
 
-def via(gateway: str, device: str = "eth1") -> Hop:
-    return Hop(device, IPv4Address(gateway))
+def via(gateway: str, device: str = "eth1", *, onlink: bool = False) -> Hop:
+    return Hop(device, IPv4Address(gateway), onlink)
 
 
 # ---- CrossSubnet
@@ -42,21 +43,21 @@ def test_a_member_in_our_subnet_is_reached_direct() -> None:
     found, programmed = decide(A2, "10.1.1.12")
     assert found.encapsulation is Encapsulation.DIRECT
     assert str(found.because) == "same subnet by eth1 10.1.1.0/24"
-    assert programmed == Route(hop=via("10.1.1.12"), source=TUNNEL_ADDRESS)
+    assert programmed == Route(hops=(via("10.1.1.12"),), source=TUNNEL_ADDRESS)
 
 
 def test_a_member_in_another_subnet_is_reached_through_the_tunnel() -> None:
     found, programmed = decide(B1, "10.2.2.21")
     assert found.encapsulation is Encapsulation.TUNNEL
     assert str(found.because) == "next hop 10.2.2.21 behind 10.1.1.1 and pool pods is CrossSubnet"
-    assert programmed == Route(hop=via("10.2.2.21", "tunl0"), source=TUNNEL_ADDRESS, onlink=True)
+    assert programmed == Route(hops=(via("10.2.2.21", "tunl0", onlink=True),), source=TUNNEL_ADDRESS)
 
 
 def test_a_path_learned_from_the_adjacent_tor_is_direct_even_across_racks() -> None:
     found, programmed = decide(B1, TOR)
     assert found.encapsulation is Encapsulation.DIRECT
     assert str(found.because) == "learned from router 10.1.1.1, next hop adjacent"
-    assert programmed == Route(hop=via(TOR), source=TUNNEL_ADDRESS)
+    assert programmed == Route(hops=(via(TOR),), source=TUNNEL_ADDRESS)
 
 
 def test_withdrawing_the_tor_path_falls_back_to_the_tunnel() -> None:
@@ -78,12 +79,12 @@ def test_the_interfaces_real_length_decides_not_the_length_the_node_states() -> 
 
 def test_the_tunnel_goes_to_the_blocks_owner_not_to_who_passed_the_path_on() -> None:
     found, _ = decide(B1, "10.2.2.22")
-    assert found.hop == via("10.2.2.21", "tunl0")
+    assert found.hops == (via("10.2.2.21", "tunl0", onlink=True),)
 
 
 def test_a_router_beyond_the_subnet_leads_to_a_tunnel_to_the_owner() -> None:
     found, _ = decide(B1, "10.9.9.9")
-    assert (found.encapsulation, found.hop) == (Encapsulation.TUNNEL, via("10.2.2.21", "tunl0"))
+    assert (found.encapsulation, found.hops) == (Encapsulation.TUNNEL, (via("10.2.2.21", "tunl0", onlink=True),))
 
 
 def test_a_tunnel_never_goes_to_a_stranger() -> None:
@@ -95,18 +96,18 @@ def test_a_tunnel_never_goes_to_a_stranger() -> None:
 
 def test_a_prefix_nobody_owns_is_tunnelled_to_the_member_that_announces_it_with_a_warning() -> None:
     result = desired(view(best=learned({"192.168.99.0/26": "10.2.2.21"})))
-    assert decision(result, "192.168.99.0/26").hop == via("10.2.2.21", "tunl0")
+    assert decision(result, "192.168.99.0/26").hops == (via("10.2.2.21", "tunl0", onlink=True),)
     assert [problem.kind for problem in result.problems] == [ProblemKind.UNKNOWN_OWNER]
 
 
 def test_a_part_of_a_block_belongs_to_the_blocks_owner() -> None:
     found, _ = decide("192.168.21.7/32", "10.2.2.22")
-    assert found.hop == via("10.2.2.21", "tunl0")
+    assert found.hops == (via("10.2.2.21", "tunl0", onlink=True),)
 
 
 def test_a_fabric_aggregate_over_the_whole_pool_is_direct() -> None:
     found, _ = decide("192.168.0.0/16", TOR)
-    assert (found.encapsulation, found.hop) == (Encapsulation.DIRECT, via(TOR))
+    assert (found.encapsulation, found.hops) == (Encapsulation.DIRECT, (via(TOR),))
 
 
 # ---- Always
@@ -115,13 +116,13 @@ def test_a_fabric_aggregate_over_the_whole_pool_is_direct() -> None:
 @pytest.mark.parametrize("hop", ["10.2.2.21", TOR, "10.9.9.9"])
 def test_always_tunnels_to_the_owner_whatever_the_path(hop: str) -> None:
     found, _ = decide(B1, hop, cluster=cluster("Always"))
-    assert (found.encapsulation, found.hop) == (Encapsulation.TUNNEL, via("10.2.2.21", "tunl0"))
+    assert (found.encapsulation, found.hops) == (Encapsulation.TUNNEL, (via("10.2.2.21", "tunl0", onlink=True),))
 
 
 def test_always_tunnels_to_a_member_in_our_own_subnet_too() -> None:
     found, programmed = decide(A2, "10.1.1.12", cluster=cluster("Always"))
     assert str(found.because) == "pool pods is Always, tunnel to 10.1.1.12"
-    assert programmed == Route(hop=via("10.1.1.12", "tunl0"), source=TUNNEL_ADDRESS, onlink=True)
+    assert programmed == Route(hops=(via("10.1.1.12", "tunl0", onlink=True),), source=TUNNEL_ADDRESS)
 
 
 def test_always_needs_a_way_to_the_owner_itself() -> None:
@@ -142,20 +143,20 @@ def test_a_tunnel_never_ends_at_this_node() -> None:
 
 def test_never_sends_direct_to_an_adjacent_next_hop_and_without_source() -> None:
     _, programmed = decide(A2, "10.1.1.12", cluster=cluster("Never"))
-    assert programmed == Route(hop=via("10.1.1.12"))
+    assert programmed == Route(hops=(via("10.1.1.12"),))
 
 
 def test_never_resolves_a_distant_next_hop_through_its_gateway() -> None:
     best = learned({B1: "10.2.2.21", "192.168.0.0/16": TOR})
     result = desired(view(best=best, cluster=cluster("Never")))
     assert str(decision(result, B1).because) == "next hop 10.2.2.21 behind 10.1.1.1 and pool pods is Never"
-    assert route(result, B1) == Route(hop=via(TOR))
+    assert route(result, B1) == Route(hops=(via(TOR),))
     assert result.problems == ()
 
 
 def test_never_through_a_gateway_that_does_not_announce_the_prefix_is_installed_and_said() -> None:
     result = desired(view(best=learned({B1: "10.2.2.21"}), cluster=cluster("Never")))
-    assert route(result, B1) == Route(hop=via(TOR))
+    assert route(result, B1) == Route(hops=(via(TOR),))
     assert "no path from gateway 10.1.1.1 covers it" in str(decision(result, B1).because)
     assert [problem.kind for problem in result.problems] == [ProblemKind.GATEWAY_UNINFORMED]
 
@@ -163,14 +164,14 @@ def test_never_through_a_gateway_that_does_not_announce_the_prefix_is_installed_
 def test_never_takes_the_longest_underlay_match() -> None:
     rack_b = UnderlayRoute(IPv4Network("10.2.0.0/16"), (via("10.1.1.2"),), metric=50)
     _, programmed = decide(B1, "10.2.2.21", cluster=cluster("Never"), underlay=(DEFAULT, rack_b))
-    assert programmed == Route(hop=via("10.1.1.2"))
+    assert programmed == Route(hops=(via("10.1.1.2"),))
 
 
 def test_never_takes_the_lower_metric_of_two_underlay_routes() -> None:
     worse = UnderlayRoute(IPv4Network("0.0.0.0/0"), (via("10.1.1.2"),), metric=50)
     for underlay in ((DEFAULT, worse), (worse, DEFAULT)):
         _, programmed = decide(B1, "10.2.2.21", cluster=cluster("Never"), underlay=underlay)
-        assert programmed == Route(hop=via(TOR))
+        assert programmed == Route(hops=(via(TOR),))
 
 
 def test_never_needs_no_tunnel_at_all() -> None:
@@ -220,7 +221,7 @@ def test_a_path_by_a_device_route_without_gateway_is_not_adjacent() -> None:
     found, _ = decide(B1, "10.2.2.21", underlay=(by_device,))
     assert found.encapsulation is Encapsulation.TUNNEL
     _, programmed = decide(B1, "10.2.2.21", underlay=(by_device,), cluster=cluster("Never"))
-    assert programmed == Route(hop=via("10.2.2.21"))
+    assert programmed == Route(hops=(via("10.2.2.21"),))
 
 
 def test_a_prefix_in_no_pool_is_not_programmed_and_many_make_one_problem() -> None:
@@ -236,8 +237,8 @@ def test_a_prefix_in_no_pool_is_not_programmed_and_many_make_one_problem() -> No
 
 def test_without_the_driver_direct_routes_have_no_source_and_tunnel_routes_are_missing() -> None:
     result = desired(view(best=learned({A2: "10.1.1.12", B1: "10.2.2.21", B2: TOR}), tunnel=False))
-    assert route(result, A2) == Route(hop=via("10.1.1.12"))
-    assert route(result, B2) == Route(hop=via(TOR))
+    assert route(result, A2) == Route(hops=(via("10.1.1.12"),))
+    assert route(result, B2) == Route(hops=(via(TOR),))
     assert route(result, B1) is None
     assert (decision(result, B1).encapsulation, decision(result, B1).key) == (Encapsulation.TUNNEL, None)
     assert (result.links, result.addresses) == ({}, {})
@@ -257,8 +258,8 @@ def test_a_pool_that_never_encapsulates_does_not_miss_the_driver() -> None:
 
 def test_without_a_tunnel_address_routes_have_no_source() -> None:
     result = desired(view(best=learned({A2: "10.1.1.12", B1: "10.2.2.21"}), tunnel_address=None))
-    assert route(result, A2) == Route(hop=via("10.1.1.12"))
-    assert route(result, B1) == Route(hop=via("10.2.2.21", "tunl0"), onlink=True)
+    assert route(result, A2) == Route(hops=(via("10.1.1.12"),))
+    assert route(result, B1) == Route(hops=(via("10.2.2.21", "tunl0", onlink=True),))
 
 
 # ---- outer source
@@ -268,7 +269,7 @@ def test_a_second_uplink_gets_host_routes_to_members_with_the_node_address_as_so
     eth2 = Interface("eth2", 3, 1500, True, "", (IPv4Interface("10.1.2.11/24"),))
     rack_b = UnderlayRoute(IPv4Network("10.2.2.0/24"), (via("10.1.2.1", "eth2"),))
     result = desired(view(best=learned({B1: "10.2.2.21"}), interfaces={"eth1": ETH1, "eth2": eth2}, underlay=(rack_b,)))
-    assert route(result, "10.2.2.21/32") == Route(hop=via("10.1.2.1", "eth2"), source=IPv4Address("10.1.1.11"))
+    assert route(result, "10.2.2.21/32") == Route(hops=(via("10.1.2.1", "eth2"),), source=IPv4Address("10.1.1.11"))
 
 
 def test_one_uplink_with_the_node_address_needs_no_host_routes_to_members() -> None:
@@ -308,7 +309,7 @@ def test_an_address_of_ours_that_a_member_borrowed_leads_to_it_by_the_same_rules
     borrowed = "192.168.11.9/32"
     result = desired(view(best={from_prefix(IPv4Network(borrowed)): (path(member, member=True),)}))
     found = decision(result, borrowed)
-    assert (found.encapsulation, str(found.hop and found.hop.gateway)) == (how, member)
+    assert (found.encapsulation, str(found.hops[0].gateway if found.hops else None)) == (how, member)
     assert result.problems == ()
 
 
@@ -329,6 +330,41 @@ def test_a_next_hop_behind_an_ignored_interface_does_not_resolve() -> None:
 def test_a_peer_that_is_reachable_by_a_gateway_has_a_host_route_through_it() -> None:
     peer, gateway = IPv4Address("10.9.9.9"), IPv4Address(TOR)
     result = desired(view(gateways={peer: gateway}))
-    assert route(result, "10.9.9.9/32") == Route(hop=via(TOR))
+    assert route(result, "10.9.9.9/32") == Route(hops=(via(TOR),))
     assert decision(result, "10.9.9.9/32").because.why is Why.REACHABLE_BY
     assert route(desired(view(gateways={peer: IPv4Address("10.77.0.1")})), "10.9.9.9/32") is None
+
+
+SECOND_TOR = "10.1.1.2"
+
+
+def test_equal_paths_of_two_routers_share_the_traffic_in_an_order_of_their_own():
+    for hops in ((TOR, SECOND_TOR), (SECOND_TOR, TOR)):
+        found, programmed = decide(B1, hops, sharing=all_of_them)
+        assert programmed == Route(hops=(via(TOR), via(SECOND_TOR)), source=TUNNEL_ADDRESS)
+        assert found.hops == (via(TOR), via(SECOND_TOR))
+        assert f"shared with {hops[1]}" in str(found.because)
+
+
+def test_paths_that_are_not_equal_do_not_share():
+    _, programmed = decide(B1, (TOR, SECOND_TOR))
+    assert programmed == Route(hops=(via(TOR),), source=TUNNEL_ADDRESS)
+
+
+def test_equal_paths_to_one_tunnel_end_are_one_hop():
+    _, programmed = decide(B1, (TOR, SECOND_TOR), cluster=cluster("Always"), sharing=all_of_them)
+    assert programmed == Route(hops=(via("10.2.2.21", "tunl0", onlink=True),), source=TUNNEL_ADDRESS)
+
+
+def test_a_prefix_of_two_members_is_shared_by_two_tunnels():
+    found, programmed = decide("192.168.99.0/26", ("10.2.2.22", "10.2.2.21"), sharing=all_of_them)
+    ends = tuple(via(end, "tunl0", onlink=True) for end in ("10.2.2.21", "10.2.2.22"))
+    assert (found.encapsulation, found.hops) == (Encapsulation.TUNNEL, ends)
+    assert programmed == Route(hops=ends, source=TUNNEL_ADDRESS)
+
+
+def test_an_equal_path_that_does_not_resolve_or_leads_another_way_does_not_share():
+    _, programmed = decide(B1, ("10.1.1.12", "10.2.2.22", "172.31.0.1"), sharing=all_of_them, underlay=())
+    assert programmed == Route(hops=(via("10.1.1.12"),), source=TUNNEL_ADDRESS)
+    _, programmed = decide(B1, ("10.1.1.12", "10.2.2.22"), sharing=all_of_them)
+    assert programmed == Route(hops=(via("10.1.1.12"),), source=TUNNEL_ADDRESS)

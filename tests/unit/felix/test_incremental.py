@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.felix.test_calc_laws import ENDPOINTS, HOPS, INTERFACES, MODES, PREFIXES, UNDERLAY
-from tests.unit.felix.words import B1, NODES, TOR, cluster, learned, nlri, node, paths, pool, view
+from tests.unit.felix.words import B1, NODES, TOR, all_of_them, cluster, learned, nlri, node, paths, pool, view
 
 from routed.model.cluster import Cluster
 from routed.model.nlri import Nlri, from_prefix, position, to_prefix, widened
@@ -17,6 +17,7 @@ from routed.model.path import Path
 from routed_felix.calc import Calculator, View, desired
 from routed_felix.decide import Decider
 from routed_felix.state import Encapsulation, ProblemKind, Route, RouteKey
+from routed_felix.view import only_the_best
 
 HOST_ROUTES = ["10.2.2.21/32", "192.168.11.5/32", "192.168.12.7/32", "192.168.11.6/32"]
 
@@ -44,6 +45,7 @@ surroundings = st.one_of(
     st.lists(st.sampled_from(UNDERLAY), unique=True).map(lambda found: {"underlay": tuple(found)}),
     st.lists(st.sampled_from(ENDPOINTS), unique=True).map(lambda found: {"endpoints": tuple(found)}),
     st.booleans().map(lambda there: {"tunnel": there}),
+    st.sampled_from([only_the_best, all_of_them]).map(lambda sharing: {"sharing": sharing}),
     st.sampled_from([None, IPv4Interface("192.168.11.1/32").ip]).map(lambda found: {"tunnel_address": found}),
     st.sampled_from([(), (IPv4Network("192.168.11.0/26"),)]).map(lambda found: {"blocks": found}),
 )

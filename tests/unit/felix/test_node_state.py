@@ -29,7 +29,7 @@ def test_own_blocks_are_blackholes() -> None:
 def test_an_endpoint_is_a_host_route_on_its_veth() -> None:
     result = desired(view(endpoints=[endpoint("192.168.11.5")], interfaces={"eth1": ETH1, "rtdpod": POD}))
     assert decision(result, "192.168.11.5/32").encapsulation is Encapsulation.LOCAL
-    assert route(result, "192.168.11.5/32") == Route(hop=Hop("rtdpod"))
+    assert route(result, "192.168.11.5/32") == Route(hops=(Hop("rtdpod"),))
 
 
 def test_an_endpoint_whose_veth_is_gone_has_no_route() -> None:
@@ -42,7 +42,7 @@ def test_an_address_of_two_endpoints_goes_to_one_and_is_reported() -> None:
     interfaces = {"eth1": ETH1, "rtdpod": POD, "rtdother": POD}
     for order in (both, both[::-1]):
         result = desired(view(endpoints=order, interfaces=interfaces))
-        assert route(result, "192.168.11.5/32") == Route(hop=Hop("rtdpod"))
+        assert route(result, "192.168.11.5/32") == Route(hops=(Hop("rtdpod"),))
         assert [problem.kind for problem in result.problems] == [ProblemKind.DUPLICATE_ENDPOINT]
 
 
@@ -80,7 +80,7 @@ def test_another_metric_and_device_are_used_throughout() -> None:
     result = desired(view(best=learned({B1: "10.2.2.21"}), settings=settings))
     assert {key.metric for key in result.routes} == {77}
     assert set(result.links) == {"routed0"}
-    assert decision(result, B1).hop == Hop("routed0", IPv4Address("10.2.2.21"))
+    assert decision(result, B1).hops == (Hop("routed0", IPv4Address("10.2.2.21"), onlink=True),)
 
 
 def test_pods_leave_room_for_the_outer_header_if_any_enabled_pool_may_encapsulate() -> None:
