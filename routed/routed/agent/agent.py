@@ -24,6 +24,7 @@ from routed.agent.backoff import Backoff
 from routed.agent.bgp_observation import BgpObservation, Tally
 from routed.agent.cluster_source import Reading, readings
 from routed.agent.drain_source import drains
+from routed.agent.explainer import Explainer
 from routed.agent.faults import Faults, Subject
 from routed.agent.gate import Gate, missing
 from routed.agent.neighbourhood import Neighbourhood
@@ -104,6 +105,16 @@ class Agent:
         self._faults = Faults()
         self._gate = Gate(config.bgp_sync_seconds, holds_routes=True)
         self._programmer = Programmer(parts.dataplane, self._view, config.resync_seconds)
+        self._explainer = Explainer(
+            config.node,
+            settings,
+            (config.bgp_multipath_ebgp, config.bgp_multipath_ibgp),
+            cluster=lambda: self._cluster,
+            rib=self._routing.rib,
+            programmer=self._programmer,
+            plugin=parts.plugin,
+            allocator=parts.allocator,
+        )
         self._dirty = asyncio.Event()
         self._speaking = asyncio.Event()
         self._starting = False
@@ -121,7 +132,14 @@ class Agent:
         """
         async with AsyncExitStack() as stack:
             self._gate = Gate(self._config.bgp_sync_seconds, holds_routes=self._parts.dataplane.holds_routes())
-            serve(stack, self._config, not_ready=self.not_ready, observe=self.observe, observe_bgp=self.observe_bgp)
+            serve(
+                stack,
+                self._config,
+                not_ready=self.not_ready,
+                observe=self.observe,
+                observe_bgp=self.observe_bgp,
+                explain=self._explainer.explain,
+            )
             loop, monitor = asyncio.get_running_loop(), self._parts.monitor.fileno()
             loop.add_reader(monitor, self._kernel_changed)
             stack.callback(loop.remove_reader, monitor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
 from routed.agent.bgp_observation import BgpObservation
@@ -20,6 +20,7 @@ def serve(
     not_ready: Callable[[], str | None],
     observe: Callable[[], Observation],
     observe_bgp: Callable[[], BgpObservation],
+    explain: Callable[[Mapping[str, str]], object],
 ) -> None:
     """Serve until `stack` is closed. Raises EnvironmentFault, naming the setting, where a port is taken."""
 
@@ -35,6 +36,7 @@ def serve(
             "/status": lambda _: as_json(status(observe())),
             "/bgp/status": lambda _: as_json(bgp_status(observe_bgp())),
             "/bgp/routes": lambda query: as_json(bgp_routes(observe_bgp(), query)),
+            "/explain": lambda query: as_json(explain(query)),
         },
         "health_port",
     )

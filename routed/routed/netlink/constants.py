@@ -82,6 +82,8 @@ class Rta(IntEnum):
     """linux/rtnetlink.h: rtattr_type_t."""
 
     DST = 1
+    SRC = 2
+    IIF = 3
     OIF = 4
     GATEWAY = 5
     PRIORITY = 6

@@ -1,0 +1,101 @@
+"""What the kernel would do with a packet, asked of the kernel itself (RTM_GETROUTE): rules, all tables, all routes.
+
+It is asked twice: which route of its table decides (RTM_F_FIB_MATCH, Linux 4.13), and where that leads for this packet,
+which for a shared route is one of several next hops.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from routed.model.address import Address, Prefix
+from routed.netlink import constants as c
+from routed.netlink.constants import Msg, Rta
+from routed.netlink.message import AF_INET, RTMSG, ipv4, u32
+from routed.netlink.objects import RouteEntry
+from routed.netlink.socket import Netlink, NetlinkError
+from routed_felix.state import Hop
+from routed_felix.tunnel import dump_links
+
+LOCAL: Final = "local"
+UNICAST: Final = "unicast"
+
+_LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000  # linux/rtnetlink.h: RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH
+_KINDS = {c.RTN_UNICAST: UNICAST, 2: LOCAL, 3: "broadcast", 5: "multicast"}  # RTN_LOCAL, _BROADCAST, _MULTICAST
+_REFUSALS = {
+    errno.EINVAL: "blackhole",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.EACCES: "prohibit",
+    errno.ENETUNREACH: "no route",
+    errno.EXDEV: "refused by rp_filter",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FibAnswer:
+    """How the kernel forwards to an address.
+
+    `outcome` is `UNICAST`, `LOCAL`, or why the packet goes nowhere (a route's type, "no route"). `prefix`, `metric`,
+    `table` and `protocol` are those of the route that decides, where the kernel says so; `ways` are all its next hops,
+    `hop` the one that this packet takes, `source` the address that the kernel would put on a packet of its own.
+    """
+
+    outcome: str
+    prefix: Prefix | None = None
+    protocol: int = 0
+    metric: int = 0
+    table: int = c.RT_TABLE_MAIN
+    ways: tuple[Hop, ...] = ()
+    hop: Hop | None = None
+    source: Address | None = None
+
+
+def ask(
+    address: Address, *, source: Address | None = None, interface: str = "", namespace: str | None = None
+) -> FibAnswer:
+    """Ask for a packet to `address`; with `source` and `interface`, for one that came from there.
+
+    Raises NetlinkError when the kernel does not answer, or knows no such interface (ENODEV).
+    """
+    with Netlink.open_in(namespace) if namespace else Netlink() as netlink:
+        names = {link.index: link.name for link in dump_links(netlink)}
+        body = ipv4(Rta.DST, address)
+        if interface:
+            index = next((number for number, name in names.items() if name == interface), None)
+            if index is None:
+                raise NetlinkError(errno.ENODEV, os.strerror(errno.ENODEV))
+            body += u32(Rta.IIF, index)
+        length = 0
+        if source is not None:
+            body, length = body + ipv4(Rta.SRC, source), 32
+        try:
+            decides, taken = (
+                _get(netlink, flags, length, body) for flags in (_LOOKUP_TABLE | _FIB_MATCH, _LOOKUP_TABLE)
+            )
+        except NetlinkError as error:
+            if error.errno not in _REFUSALS:
+                raise
+            return FibAnswer(_REFUSALS[error.errno or 0])
+        hops = _hops(taken, names)
+        return FibAnswer(
+            outcome=_KINDS.get(taken.kind, f"type {taken.kind}"),
+            prefix=decides.destination,
+            protocol=decides.protocol,
+            metric=decides.metric,
+            table=decides.table,
+            ways=_hops(decides, names) or hops,  # a route by nexthop object names none itself
+            hop=hops[0] if hops else None,
+            source=taken.source,
+        )
+
+
+def _get(netlink: Netlink, flags: int, source_length: int, body: bytes) -> RouteEntry:
+    head = RTMSG.pack(AF_INET, 32, source_length, 0, 0, 0, 0, 0, flags)
+    return RouteEntry.unpack(netlink.get(Msg.GETROUTE, head + body).body)
+
+
+def _hops(entry: RouteEntry, names: dict[int, str]) -> tuple[Hop, ...]:
+    return tuple(Hop(names.get(hop.index, f"#{hop.index}"), hop.gateway, hop.onlink) for hop in entry.hops)
