@@ -30,6 +30,7 @@ from routed.agent.gate import Gate, missing
 from routed.agent.neighbourhood import Neighbourhood
 from routed.agent.notify import notify
 from routed.agent.pages import serve
+from routed.agent.path_source import PathSource
 from routed.agent.programmer import Programmer
 from routed.agent.routing import Routing
 from routed.agent.status import Observation
@@ -39,6 +40,7 @@ from routed.errors import EnvironmentFault, OperatorError
 from routed.ipam.allocator import Allocator
 from routed.model.address import Address, AnyAddress, Family
 from routed.model.cluster import Cluster
+from routed.model.nlri import Nlri
 from routed.store import Store
 from routed_bgp.bfd.client import Bfd, BfdFault
 from routed_bgp.bfd.ledger import BfdChange
@@ -98,6 +100,7 @@ class Agent:
         self._note = ""  # how the speaker runs, if not as it should
         self._cluster = Cluster()
         self._unreadable: tuple[EnvironmentFault, ...] = ()
+        self._paths = PathSource(config.node, self._routing.rib.best(Family.IPV4), config.bgp_sync_seconds)
         self._sharing = partial(multipath, ebgp=config.bgp_multipath_ebgp, ibgp=config.bgp_multipath_ibgp)
         self._tunnel = TunnelAddress(parts.allocator, config.node, config.tunnel_device)
         self._tunnel_address: Address | None = None
@@ -110,7 +113,7 @@ class Agent:
             settings,
             (config.bgp_multipath_ebgp, config.bgp_multipath_ibgp),
             cluster=lambda: self._cluster,
-            rib=self._routing.rib,
+            paths=self._paths,
             programmer=self._programmer,
             plugin=parts.plugin,
             allocator=parts.allocator,
@@ -224,6 +227,7 @@ class Agent:
         self._faults.set(Subject.TUNNEL, self._tunnel.fault)
         # from here to the speaker nothing is awaited: a cluster without its sessions would count as in sync
         self._cluster, self._tunnel_address = cluster, tunnel_address
+        self._paths.adopt(cluster, self._now())
         self._gate.begin(self._now())
         await self._routing.adopt(cluster)
 
@@ -335,10 +339,12 @@ class Agent:
                     pods = self._parts.plugin.endpoints().values()
                     self._routing.rib.set_assigned(frozenset(host(pod.address) for pod in pods))
                     await self._routing.settle()
-                    changed = self._routing.take_changes(Family.IPV4)
+                    changed: set[Nlri] | None = self._routing.take_changes(Family.IPV4)
+                    if self._paths.settle(now, synced=self._routing.rib.synced(now)):
+                        changed = None
                     await self._programmer.reconcile_aside(now, changed, write=self._gate.may_write)
                     # a table that arrives is wanted in the kernel soon: only what others do to the kernel must wait
-                    self._spent = 0.0 if changed else self._spent + time.monotonic() - started
+                    self._spent = 0.0 if changed or changed is None else self._spent + time.monotonic() - started
                 started = time.monotonic()
                 await self._look_around()  # many next hops are many questions, and a table judged again
                 self._spent += time.monotonic() - started
@@ -364,7 +370,7 @@ class Agent:
         """
         times = [self._routing.next_deadline]
         if self._known:  # else nobody would meet these, and they would be due for ever
-            times += [self._gate.next_deadline, self._programmer.next_deadline]
+            times += [self._gate.next_deadline, self._programmer.next_deadline, self._paths.next_deadline]
         soonest = min((each for each in times if each is not None), default=None)
         try:
             async with asyncio.timeout(None if soonest is None else max(0.0, soonest - self._now())):
@@ -391,7 +397,7 @@ class Agent:
         return View(
             node=self._config.node,
             cluster=self._cluster,
-            best=self._routing.rib.best(Family.IPV4),
+            best=self._paths.best(),
             blocks=self._cluster.own_blocks(self._config.node),
             peers=tuple(session.peer for session in self._routing.sessions),
             gateways=self._routing.gateways,

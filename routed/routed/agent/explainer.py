@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from routed.agent.bgp_reason import explained
+from routed.agent.bgp_reason import Explained, explained
 from routed.agent.explain import Seen, as_told, find_pod
+from routed.agent.path_source import PathSource
 from routed.agent.programmer import Programmer
 from routed.errors import EnvironmentFault, OperatorError
 from routed.ipam.allocator import Allocator
-from routed.model.address import Address, Family
+from routed.model.address import Address
 from routed.model.cluster import Cluster
-from routed.model.nlri import to_prefix, widened
+from routed.model.nlri import Nlri, to_prefix, widened
+from routed_bgp.loc_rib import Ranked
 from routed_bgp.policy import host
-from routed_bgp.rib import Rib
 from routed_cni.plugin import Plugin
 from routed_felix.fib import FibAnswer, ask
 from routed_felix.prefixes import PrefixMap
@@ -33,7 +35,7 @@ class Explainer:
         widths: tuple[int, int],
         *,
         cluster: Callable[[], Cluster],
-        rib: Rib,
+        paths: PathSource,
         programmer: Programmer,
         plugin: Plugin,
         allocator: Allocator,
@@ -42,7 +44,7 @@ class Explainer:
         self._settings = settings
         self._widths = widths
         self._cluster = cluster
-        self._rib = rib
+        self._paths = paths
         self._programmer = programmer
         self._plugin = plugin
         self._allocator = allocator
@@ -64,7 +66,7 @@ class Explainer:
             }
             pod = find_pod(word, self._plugin.endpoints(), names)
         covering = [widened(host(address), length) for length in range(32, -1, -1)]
-        best, cluster = self._rib.best(Family.IPV4), self._cluster()
+        best, cluster = self._paths.best(), self._cluster()
         learned = next((nlri for nlri in covering if nlri in best), None)
         decisions = (self._programmer.decision_for(to_prefix(nlri)) for nlri in covering)
         decision = next((each for each in decisions if each is not None), None)
@@ -79,7 +81,7 @@ class Explainer:
                 address=address,
                 pod=pod,
                 learned=to_prefix(learned) if learned is not None else None,
-                paths=explained(best[learned], self._widths) if learned is not None else (),
+                paths=self._explained(learned, best[learned]) if learned is not None else (),
                 pool=pool[1].name if pool is not None else None,
                 owner=block[1] if block is not None else None,
                 decision=decision,
@@ -89,6 +91,12 @@ class Explainer:
                 settings=self._settings,
             )
         )
+
+    def _explained(self, nlri: Nlri, paths: Ranked) -> tuple[Explained, ...]:
+        found = explained(paths, self._widths)
+        if self._paths.is_stored(nlri):
+            return tuple(replace(each, reason="from the store, since BGP is switched off") for each in found)
+        return found
 
 
 def parse(text: str) -> Address:

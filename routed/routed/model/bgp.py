@@ -264,7 +264,11 @@ class BGPConfigurationSpec(Schema, frozen=True):
 
     as_number: Annotated[AsNumber, Meta(description="AS of the nodes that state none of their own.")] = 64512
     node_to_node_mesh_enabled: Annotated[
-        bool, Meta(description="Every node peers with every other, except those that are route reflectors.")
+        bool,
+        Meta(
+            description="Every node peers with every other, except those that are route reflectors. False and no "
+            "BGPPeer: BGP is switched off, and nodes reach each other's blocks by what the store says (host-gw)."
+        ),
     ] = True
     listen_port: Annotated[Port, Meta(description="TCP port at which nodes listen.")] = 179
     bind_mode: Annotated[
