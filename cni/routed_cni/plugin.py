@@ -68,6 +68,7 @@ class Plugin:
         self._leaving: set[str] = set()
         self._turns: dict[str, _Turn] = {}
         self._kernel = kernel or asyncio.Lock()
+        self._closed = False
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="routed-wiring")
 
     def endpoints(self) -> Mapping[Address, Endpoint]:
@@ -94,7 +95,8 @@ class Plugin:
         return 1, protocol.encode_error(protocol.requested_version(payload), told)
 
     def close(self) -> None:
-        """Let go of the wiring thread; after the last request."""
+        """Let go of the wiring thread; a request under way that still needs it is told to try again later."""
+        self._closed = True
         self._worker.shutdown()
 
     async def _answer(self, request: Request) -> bytes:
@@ -141,7 +143,7 @@ class Plugin:
             attachment = await self._in_worker(lambda: wiring.wire(plan))
         except BaseException:
             # a retried ADD that fails must not take from a pod that runs what the first one gave it
-            if not known:
+            if not known and not self._closed:
                 await self._undo(request)
             raise
         _log.info("added %s/%s: %s on %s", request.container_id, request.interface, address, plan.host_interface)
@@ -172,6 +174,8 @@ class Plugin:
 
     async def _in_worker(self, work: Callable[[], T]) -> T:
         async with self._kernel:
+            if self._closed:
+                raise CniError(Code.TRY_AGAIN_LATER, "routed agent is stopping", "it answers when it runs again")
             return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
     @asynccontextmanager

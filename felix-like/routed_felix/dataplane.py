@@ -267,6 +267,7 @@ class Dataplane:
 
     def _report(self, changed: int, wanted: Wanted) -> Report:
         routes, metric = self._routes, self._settings.metric
+        repaired, routes.repaired = routes.repaired, 0
         failures: dict[Key, str] = dict(self._node_failures)
         failures.update(routes.odd_failures.items())
         failures.update({RouteKey(to_prefix(nlri), metric): reason for nlri, reason in routes.failures.items()})
@@ -276,6 +277,7 @@ class Dataplane:
             desired=len(wanted),
             programmed=len(wanted) - missing,
             changed=changed,
+            repaired=repaired,
             failures=failures,
             conflicts=(*conflicts.values(), *self._on_device),
         )

@@ -57,6 +57,7 @@ class RoutesTarget:
         self.failures: dict[Nlri, str] = {}
         self.conflicts: dict[Nlri, Conflict] = {}
         self.odd_failures: dict[RouteKey, str] = {}
+        self.repaired = 0  # routes that others damaged, so far
         self.replaced: set[Nlri] = set()  # by the last writing, ours or what had taken our place
 
     # ---- the picture
@@ -183,10 +184,15 @@ class RoutesTarget:
         Returns how many objects were written. Raises NetlinkError when the kernel does not answer.
         """
         again = set(self._dirty)
+        self.repaired += sum(self._damaged(nlri, wanted) for nlri in again if nlri not in routes)
         if retry:
             again |= self.failures.keys() | self.conflicts.keys()
         todo = {**routes, **{nlri: wanted.get(nlri) for nlri in again}} if again else routes
         return self._carry_out(todo) + self._sweep()
+
+    def _damaged(self, nlri: Nlri, wanted: Wanted) -> bool:
+        wish = wanted.get(nlri)
+        return wish is not None and self._held.get(nlri) != self._possible(wish)
 
     def sync(self, wanted: Wanted) -> int:
         """Make everything as `wanted`. Returns how many objects were written; raises NetlinkError."""
@@ -195,6 +201,7 @@ class RoutesTarget:
         self._compared = self._syncing = True
         table = wanted.table()
         todo = self._difference(table) if self._held != table else {}
+        self.repaired += sum(self._held.get(nlri) is LOST and route is not None for nlri, route in todo.items())
         for settled in (self.failures.keys() | self.conflicts.keys()) - todo.keys():
             self.failures.pop(settled, None)
             self.conflicts.pop(settled, None)

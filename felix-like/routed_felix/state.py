@@ -229,7 +229,8 @@ class Report:
     """What one apply did.
 
     Of `desired` routes `programmed` are in the kernel as they should be; `changed` counts the objects written (0:
-    nothing was sent); `failures` have the kernel's reason and want a retry; `conflicts` want an operator.
+    nothing was sent), `repaired` the routes that another hand had changed or deleted and nobody else wanted otherwise;
+    `failures` have the kernel's reason and want a retry; `conflicts` want an operator.
     """
 
     desired: int = 0
@@ -237,6 +238,7 @@ class Report:
     changed: int = 0
     failures: Mapping[Key, str] = field(default_factory=dict[Key, str])
     conflicts: tuple[Conflict, ...] = ()
+    repaired: int = 0
 
     @property
     def complete(self) -> bool:

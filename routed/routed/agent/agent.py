@@ -467,6 +467,7 @@ class Agent:
             in_sync=self._gate.in_sync,
             bgp=self.observe_bgp(),
             counts=programmer.counts,
+            work=programmer.work,
             decisions=programmer.decisions(),
             problems=programmer.problems,
             report=programmer.report,

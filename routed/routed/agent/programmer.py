@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +40,19 @@ class Counts:
     by_encapsulation: Mapping[Encapsulation, int]
 
 
+@dataclass(slots=True)
+class Work:
+    """What was done since the agent started: writings and comparisons of everything, their seconds; objects written,
+    and routes of ours put back that another hand had changed."""
+
+    applies: int = 0
+    apply_seconds: float = 0.0
+    resyncs: int = 0
+    resync_seconds: float = 0.0
+    writes: int = 0
+    repairs: int = 0
+
+
 class Programmer:
     """What calc decided last, and what the kernel made of it.
 
@@ -49,6 +63,7 @@ class Programmer:
         self.view: View | None = None
         self.report = Report()
         self.fault: EnvironmentFault | None = None
+        self.work = Work()
         self._calculator = Calculator()
         self._dataplane = dataplane
         self._view_of = view_of
@@ -127,7 +142,7 @@ class Programmer:
         return change
 
     def _write(self, change: Change, *, whole: bool, retry: bool) -> None:
-        before = self.report
+        before, started = self.report, time.perf_counter()
         try:
             if whole:
                 self.report = self._dataplane.sync(change.node, self._calculator)
@@ -136,7 +151,19 @@ class Programmer:
         except OSError as error:
             raise _unanswered(error) from error
         self._whole = False
+        self._account(time.perf_counter() - started, whole=whole)
         _tell(self.report, before, whole=whole)
+
+    def _account(self, seconds: float, *, whole: bool) -> None:
+        work, report = self.work, self.report
+        work.writes += report.changed
+        work.repairs += report.repaired
+        if whole:
+            work.resyncs += 1
+            work.resync_seconds += seconds
+        else:
+            work.applies += 1
+            work.apply_seconds += seconds
 
     def _failed(self, now: float, fault: EnvironmentFault) -> None:
         self._whole = True

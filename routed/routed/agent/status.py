@@ -13,9 +13,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from routed.agent.bgp_metrics import BgpCollector
 from routed.agent.bgp_observation import BgpObservation
 from routed.agent.bgp_view import drain_name
-from routed.agent.programmer import Counts
+from routed.agent.dataplane_metrics import DataplaneCollector
+from routed.agent.programmer import Counts, Work
 from routed.model.address import Address
-from routed_felix.state import Encapsulation, Forwarding, Problem, ProblemKind, Report
+from routed_felix.state import Forwarding, Problem, ProblemKind, Report
 
 MOST_DECISIONS = 1000  # in one answer, so that a large table does not hold the event loop
 _NO_TUNNEL = (ProblemKind.MISSING_DRIVER, ProblemKind.TUNNEL_DEVICE_TAKEN)
@@ -33,6 +34,7 @@ class Observation:
     decisions: Iterable[Forwarding]  # made as they are asked for
     problems: tuple[Problem, ...]
     report: Report
+    work: Work
     tunnel_wanted: bool
     tunnel_device: str
     tunnel_available: bool
@@ -106,14 +108,7 @@ def metrics(seen: Observation) -> tuple[int, str, bytes]:
     gauge("ready", "1 when the node can serve").set(seen.not_ready is None)
     gauge("bgp_synced", "1 when the store and every peer were in sync, or waited for long enough").set(seen.in_sync)
     registry.register(BgpCollector(seen.bgp))
-    routes = gauge("dataplane_routes", "Routes of ours: desired, and in the kernel as desired", "state")
-    routes.labels("desired").set(seen.counts.desired)
-    routes.labels("programmed").set(seen.counts.programmed)
-    gauge("dataplane_failures", "Objects that the kernel refused").set(len(seen.report.failures))
-    gauge("dataplane_conflicts", "Strangers' objects in the way of ours").set(len(seen.report.conflicts))
-    decisions = gauge("forwarding_prefixes", "Prefixes by how packets to them leave the node", "encapsulation")
-    for encapsulation in Encapsulation:
-        decisions.labels(str(encapsulation)).set(seen.counts.by_encapsulation.get(encapsulation, 0))
+    registry.register(DataplaneCollector(seen.counts, seen.report, seen.work))
     gauge("ipam_addresses_in_use", "Addresses of the node's blocks in use").set(seen.addresses_in_use)
     gauge("endpoints", "Pod interfaces on this node").set(seen.endpoints)
     gauge("problems", "What an operator should look at").set(len(seen.problems) + len(seen.faults))

@@ -117,6 +117,16 @@ def test_status_readiness_and_metrics_say_so(pair: Pair) -> None:
     assert 'routed_bgp_session_up{as="64512",peer="10.99.0.2"} 1.0' in metrics
     assert "routed_ready 1.0" in metrics
     assert 'routed_dataplane_routes{state="programmed"} 3.0' in metrics
+    repairs = _repairs(pair)
+    pair.one.namespace.ip("route", "del", "10.244.2.0/24")
+    until(lambda: LEARNED in pair.one.namespace.ours())
+    assert _repairs(pair) == repairs + 1
+
+
+def _repairs(pair: Pair) -> float:
+    found = re.search(r"^routed_dataplane_repairs_total (\S+)$", pair.one.http("/metrics", 9091)[1], re.MULTILINE)
+    assert found is not None
+    return float(found[1])
 
 
 def test_bgp_status_and_routes_say_what_is_there_and_why(pair: Pair) -> None:

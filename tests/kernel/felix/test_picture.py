@@ -87,6 +87,7 @@ def test_a_change_writes_what_changed_and_nothing_else(hands: Hands, no_dump: Ca
     no_dump()
     with hands.world.listen() as listener:
         report = hands.step({ONE: via("10.1.1.12"), TWO: BLACKHOLE, THREE: BLACKHOLE})
+        assert report.repaired == 0
         assert listener.heard() == [NEWROUTE, NEWROUTE]
         assert (report.changed, report.programmed, report.desired) == (2, 3, 3)
         assert hands.step({TWO: None}).changed == 1
@@ -117,9 +118,11 @@ def test_damage_is_repaired_from_the_event_alone(
     right = hands.world.routes()
     no_dump()
     hands.world.ip("route", *damage)
-    assert hands.change().changed == 1
+    report = hands.change()
+    assert (report.changed, report.repaired) == (1, damage[0] != "add")  # what is swept was never right
     assert hands.world.routes() == right
-    assert hands.change().changed == 0
+    report = hands.change()
+    assert (report.changed, report.repaired) == (0, 0)
 
 
 def test_a_route_appended_to_our_key_is_removed(hands: Hands) -> None:

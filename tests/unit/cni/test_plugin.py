@@ -294,6 +294,20 @@ def test_a_delete_that_cannot_free_the_address_is_an_error_and_the_next_one_free
     tell(story)
 
 
+@pytest.mark.parametrize("command", ["ADD", "DEL"])
+def test_a_request_that_finds_the_agent_stopping_is_to_be_tried_again(tell: Tell, command: str):
+    async def story(world: World) -> None:
+        await world.call("ADD", "other")
+        world.plugin.close()
+        status, output = await world.call(command)
+        assert (status, json.loads(output)["code"], json.loads(output)["msg"]) == (1, 11, "routed agent is stopping")
+        world.plugin = world.start()
+        assert await world.call("DEL") == (0, "")
+        assert await world.held() == ["cni.other.eth0"]
+
+    tell(story)
+
+
 def test_a_full_node_says_so_and_an_address_is_there_after_a_delete(tell: Tell):
     async def story(world: World) -> None:
         for number in range(6):
