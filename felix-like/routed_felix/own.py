@@ -30,6 +30,8 @@ from routed_felix.state import (
 )
 from routed_felix.view import View
 
+_LEAST_MTU = 68  # bytes, RFC 791 section 3.2
+
 
 @dataclass(frozen=True)
 class Own:
@@ -51,6 +53,7 @@ def own_part(view: View, decider: Decider, next_hops: frozenset[str]) -> Own:
     problems: list[Problem] = []
     routes, decisions = _prefixes(view, decider, problems)
     _check_node(view, decider, problems)
+    _check_pools(view, problems)
     interfaces = fabric_interfaces(view, decider.resolver, next_hops)
     device, source = view.settings.tunnel_device, decider.source
     tunnelled = bool(view.tunnel and decider.encapsulating)
@@ -66,6 +69,7 @@ def own_part(view: View, decider: Decider, next_hops: frozenset[str]) -> Own:
         hint = f"rename that interface, then load the driver: modprobe {TUNNEL_MODULE}"
         problems.append(Problem(ProblemKind.TUNNEL_DEVICE_TAKEN, device, message, hint))
         missing = False
+    _check_mtus(view, pod_mtu(view, interfaces), problems)
     return Own(
         state=NodeState(
             links={device: Link(TUNNEL_KIND, mtu - TUNNEL_OVERHEAD if mtu else None)} if tunnelled else {},
@@ -114,6 +118,33 @@ def _prefixes(
             route = Route(hops=(Hop(found.hop.device, gateway),))
             program(Prefix((peer, 32)), Encapsulation.DIRECT, reason, route)
     return routes, decisions
+
+
+def _check_pools(view: View, problems: list[Problem]) -> None:
+    """A pool that holds the nodes' own subnet would have us route our neighbours' addresses as pods'."""
+    for cidr, pool in view.cluster.ipv4_pools.items():
+        for name, interface in view.interfaces.items():
+            if name == view.settings.tunnel_device:
+                continue
+            for address in interface.addresses:
+                if address.network.prefixlen < 32 and address.network.overlaps(cidr):
+                    message = f"pool {pool.name} {cidr} overlaps {address.network}, the subnet of {name}"
+                    hint = "give the pool a range that no interface of a node is in"
+                    problems.append(Problem(ProblemKind.POOL_IN_SUBNET, pool.name, message, hint))
+
+
+def _check_mtus(view: View, mtu: int, problems: list[Problem]) -> None:
+    """Pods that were wired when packets could be larger, and a fabric that carries less than IPv4 needs."""
+    if mtu < _LEAST_MTU:
+        message = f"pods would have an MTU of {mtu}, IPv4 needs {_LEAST_MTU} at least (RFC 791)"
+        problems.append(Problem(ProblemKind.SMALL_MTU, "MTU", message, "raise the MTU of the fabric's interfaces"))
+    for endpoint in view.endpoints:
+        interface = view.interfaces.get(endpoint.host_interface)
+        if interface is not None and interface.mtu > mtu:
+            name = f"{endpoint.container_id}/{endpoint.interface}"
+            message = f"pod {name} ({endpoint.address}) has an MTU of {interface.mtu}, packets may have {mtu} by now"
+            hint = "restart the pod: a new one gets the MTU of now"
+            problems.append(Problem(ProblemKind.ENDPOINT_MTU, endpoint.host_interface, message, hint))
 
 
 def _check_node(view: View, decider: Decider, problems: list[Problem]) -> None:

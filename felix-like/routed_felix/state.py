@@ -160,6 +160,9 @@ class ProblemKind(StrEnum):
     UNKNOWN_OWNER = "owner unknown"
     GATEWAY_UNINFORMED = "gateway may not know the prefix"
     DUPLICATE_ENDPOINT = "address of two endpoints"
+    ENDPOINT_MTU = "pod's MTU is too large"
+    POOL_IN_SUBNET = "pool overlaps an interface's subnet"
+    SMALL_MTU = "MTU too small"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -119,6 +119,32 @@ def test_a_node_the_store_does_not_know_is_reported_by_name() -> None:
     assert (problem.kind, problem.subject) == (ProblemKind.NODE_UNKNOWN, "a9")
 
 
+def test_a_pool_that_holds_an_interfaces_subnet_is_reported_and_the_rest_goes_on() -> None:
+    eth2 = Interface("eth2", 3, 1500, True, "", (IPv4Interface("192.168.50.1/24"),))
+    result = desired(view(best=learned({B1: "10.2.2.21"}), interfaces={"lo": LO, "eth1": ETH1, "eth2": eth2}))
+    (problem,) = result.problems
+    assert (problem.kind, problem.subject) == (ProblemKind.POOL_IN_SUBNET, "pods")
+    assert "192.168.50.0/24, the subnet of eth2" in problem.message
+    assert route(result, B1) is not None
+
+
+def test_a_pod_with_the_larger_mtu_of_before_is_reported_by_name() -> None:
+    old, new = (Interface(name, number, mtu, True, "veth") for name, number, mtu in (("o", 8, 1500), ("n", 9, 1480)))
+    endpoints = [
+        Endpoint("c1", "eth0", IPv4Address("192.168.11.5"), "o"),
+        Endpoint("c2", "eth0", IPv4Address("192.168.11.6"), "n"),
+    ]
+    result = desired(view(endpoints=endpoints, interfaces={"lo": LO, "eth1": ETH1, "o": old, "n": new}))
+    (problem,) = result.problems
+    assert problem.kind is ProblemKind.ENDPOINT_MTU
+    assert "pod c1/eth0 (192.168.11.5) has an MTU of 1500, packets may have 1480 by now" in problem.message
+
+
+def test_rfc791_an_mtu_that_ipv4_cannot_live_with_is_reported() -> None:
+    small = Interface("eth1", 2, 80, True, "veth", (IPv4Interface("10.1.1.11/24"),))
+    assert ProblemKind.SMALL_MTU in {problem.kind for problem in desired(view(interfaces={"eth1": small})).problems}
+
+
 def test_the_view_is_not_changed() -> None:
     best = MappingProxyType(learned({B1: "10.2.2.21"}))
     interfaces = MappingProxyType({"eth1": ETH1})
