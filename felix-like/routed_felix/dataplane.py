@@ -73,6 +73,7 @@ class Dataplane:
         self._names: dict[int, str] = {}
         self._events: list[Changes] = []
         self._node: NodeState | None = None  # as last brought about
+        self._driver: bool | None = None  # whether it is there, as long as links are what they were
         self._driver_failed = False
         self._surroundings_changed = False  # so what failed may work now
         self._node_failures: dict[Key, str] = {}
@@ -150,10 +151,15 @@ class Dataplane:
 
     def _read_interfaces(self) -> tuple[Mapping[str, Interface], bool]:
         links = dump_links(self._netlink)
-        self._names = {link.index: link.name for link in links}
+        names = {link.index: link.name for link in links}
+        if names != self._names:
+            self._driver = None  # a module that is loaded brings its device
+        self._names = names
         self._routes.links_are({link.name: link.index for link in links})
         device = self._settings.tunnel_device
-        available = driver_available(self._netlink, device)
+        if self._driver is None:  # not with every look: where no list of modules tells, the kernel has to be asked
+            self._driver = driver_available(self._netlink, device)
+        available = self._driver
         # a driver that is on disk but does not load is missing, until the device appears after all
         tunnel = available and (device in self._names.values() or not self._driver_failed)
         entries = dump_addresses(self._netlink)
