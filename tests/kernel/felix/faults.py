@@ -1,4 +1,4 @@
-"""What goes wrong, made on purpose: a foreign daemon at full rate, a FIB that is full, a death between two sends."""
+"""What goes wrong, made on purpose: a foreign daemon at full rate, a full FIB, lost answers, a death at any send."""
 
 from __future__ import annotations
 
@@ -77,39 +77,49 @@ def _messages(data: Any) -> list[bytes]:
     return found
 
 
-class FullFib(socket.socket):
+class Faulty(socket.socket):
     """A netlink socket to a kernel that has no room for routes to some destinations: ENOSPC, and no route.
 
-    `doomed` has the addresses of these in wire form.
+    `doomed` has the addresses of these in wire form. And the answers to so many of the next writes get lost: `lose`.
     """
 
     doomed: ClassVar[set[bytes]] = set()
-    _answers: bytes = b""
+    lose: ClassVar[int] = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._spoiled: set[int] = set()  # sequence numbers
+        self._lost = False
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
-        if self.family != socket.AF_NETLINK:
-            super().sendall(data, flags)
-            return
-        passed = b""
-        for message in _messages(data):
-            _, kind, _, number, port = _HEADER.unpack_from(message)
-            if kind == _NEWROUTE and any(struct.pack("=HH", 8, 1) + each in message for each in self.doomed):
-                answer = struct.pack("=i", -errno.ENOSPC) + message[: _HEADER.size]
-                self._answers += _HEADER.pack(_HEADER.size + len(answer), _ERROR, 0x100, number, port) + answer
-            else:
-                passed += message
-        if passed:
-            super().sendall(passed, flags)
+        if self.family == socket.AF_NETLINK:
+            data = b"".join(map(self._passed, _messages(data)))
+            if Faulty.lose and _HEADER.unpack_from(data)[1] & 3 != _QUESTION:
+                Faulty.lose -= 1
+                self._lost = True
+        super().sendall(data, flags)
+
+    def _passed(self, message: bytes) -> bytes:
+        _, kind, _, number, _ = _HEADER.unpack_from(message)
+        if kind != _NEWROUTE or not any(struct.pack("=HH", 8, 1) + each in message for each in self.doomed):
+            return message
+        self._spoiled.add(number)
+        at = _HEADER.size + 1  # the length of the prefix, which no kernel takes: so it answers in its order
+        return message[:at] + b"\x21" + message[at + 1 :]
 
     def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-        if self._answers:
-            size, self._answers = len(self._answers), self._answers_to(buffer)
-            return size
-        return super().recv_into(buffer, nbytes, flags)
-
-    def _answers_to(self, buffer: Any) -> bytes:
-        memoryview(buffer)[: len(self._answers)] = self._answers
-        return b""
+        size = super().recv_into(buffer, nbytes, flags)
+        if self._lost:
+            self._lost = False
+            raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
+        at = 0
+        while self._spoiled and at + _HEADER.size + 4 <= size:
+            length, kind, _, number, _ = _HEADER.unpack_from(buffer, at)
+            if kind == _ERROR and number in self._spoiled:
+                self._spoiled.discard(number)
+                struct.pack_into("=i", buffer, at + _HEADER.size, -errno.ENOSPC)
+            at += (length + 3) & ~3
+        return size
 
 
 class Mortal(socket.socket):

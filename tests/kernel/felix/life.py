@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Self
@@ -34,6 +35,8 @@ class Life:
         self.plane = Dataplane(Settings(), world.path)
         self.monitor = Monitor(Settings(), world.path, own_port=self.plane.port)
         self.report = Report()
+        self._whole = False
+        self._changed = set[Nlri]()
         self._calculator = Calculator()
         self._best: dict[Nlri, tuple[Path, ...]] = words.learned(dict(best))
         self._view = words.view(cluster=CLUSTER, best=self._best, blocks=(), tunnel=False, tunnel_address=None)
@@ -52,18 +55,31 @@ class Life:
         self.report = self.plane.sync(change.node, self._calculator)
         return self.report
 
-    def round(self, changes: dict[str, str | None] | None = None, *, retry: bool = False) -> Report:
-        """Act on what the monitor says, and on paths that changed; None for none."""
-        self.plane.take(self.monitor.read())
-        self._see(self.plane.reread())
-        changed = {words.nlri(prefix) for prefix in changes or {}}
+    def round(self, changes: Mapping[str, str | None] | None = None, *, retry: bool = False) -> Report:
+        """Act on what the monitor says, and on paths that changed; None for none.
+
+        Where the kernel does not answer, the next round compares everything.
+        """
         for prefix, hop in (changes or {}).items():
             if hop is None:
                 self._best.pop(words.nlri(prefix), None)
             else:
                 self._best[words.nlri(prefix)] = words.paths((hop,))
-        change = self._calculator.update(self._view, changed)
-        self.report = self.plane.change(change, self._calculator, retry=retry)
+        self._changed |= {words.nlri(prefix) for prefix in changes or {}}
+        self.plane.take(self.monitor.read())
+        whole, self._whole = self._whole, True
+        try:
+            self._see(self.plane.read() if whole else self.plane.reread())
+            change = self._calculator.update(self._view, self._changed)
+            self._changed = set()
+            if whole:
+                self.report = self.plane.sync(change.node, self._calculator)
+            else:
+                self.report = self.plane.change(change, self._calculator, retry=retry)
+        except OSError as error:
+            self.report = Report(failures={"": str(error)})
+        else:
+            self._whole = False
         return self.report
 
     def settle(self, seconds: float = 20) -> None:

@@ -9,7 +9,7 @@ from ipaddress import IPv4Network
 from random import Random
 
 import pytest
-from tests.kernel.felix.faults import Daemon, FullFib, Mortal
+from tests.kernel.felix.faults import Daemon, Faulty, Mortal
 from tests.kernel.felix.life import NEIGHBOUR, TOR, Life, prefixes, strangers, ways
 from tests.kernel.felix.world import World
 from tests.unit.felix.words import A1
@@ -106,10 +106,10 @@ def test_routes_follow_an_address_to_another_interface(world: World) -> None:
 
 
 def test_a_full_fib_is_reported_by_prefix_and_the_rest_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "socket", FullFib)
+    monkeypatch.setattr(socket, "socket", Faulty)
     ours = prefixes(0, 20)
     refused = ours[3:6]
-    monkeypatch.setattr(FullFib, "doomed", {IPv4Network(prefix).network_address.packed for prefix in refused})
+    monkeypatch.setattr(Faulty, "doomed", {IPv4Network(prefix).network_address.packed for prefix in refused})
     with Life(world, all_by(TOR, ours)) as life:
         report = life.begin()
         assert {(str(key).split()[0], reason) for key, reason in report.failures.items()} == {
@@ -120,9 +120,53 @@ def test_a_full_fib_is_reported_by_prefix_and_the_rest_goes_on(world: World, mon
         report = life.round({ours[0]: NEIGHBOUR}, retry=True)
         assert len(report.failures) == 3
         assert ways(world, ours[:1]) == by(NEIGHBOUR, ours[:1])
-        FullFib.doomed.clear()
+        Faulty.doomed.clear()
         life.settle()
         assert learned(world) == set(ours)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_order_of_events_and_faults_ends_as_from_scratch(
+    world: World, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "socket", Faulty)
+    monkeypatch.setattr(Faulty, "doomed", set[bytes]())
+    monkeypatch.setattr(Faulty, "lose", 0)
+    random, every = Random(seed), prefixes(0, 30)
+    wish = all_by(TOR, every[:20])
+    with Life(world, wish) as life:
+        life.begin()
+        for _ in range(40):
+            match random.randrange(8):
+                case 0:
+                    some = random.sample(every, 6)
+                    Faulty.doomed = {IPv4Network(prefix).network_address.packed for prefix in some}
+                case 1:
+                    Faulty.lose = random.randrange(5)
+                case 2:
+                    world.ip("route", "flush", "proto", "114", "root", random.choice(every))
+                case 3:
+                    protocol = random.choice(["114", "bird"])  # where ours is not there, bird's own is a conflict
+                    world.ip("route", "replace", "blackhole", random.choice(every), "metric", "1024", "proto", protocol)
+                case 4:
+                    world.ip("link", "set", "eth1", "down")
+                    life.round()
+                    world.ip("link", "set", "eth1", "up")
+                case _:
+                    pass  # one change meets what the last one left, or several are squashed into one
+            changes = {prefix: random.choice([*BOTH, None]) for prefix in random.sample(every, random.randrange(6))}
+            for prefix, hop in changes.items():
+                wish.pop(prefix, None)
+                if hop is not None:
+                    wish[prefix] = hop
+            life.round(changes)
+        Faulty.doomed, Faulty.lose = set(), 0
+        world.ip("route", "flush", "proto", "bird")
+        life.settle()
+        assert learned(world) == set(wish)
+        assert ways(world, sorted(wish)) == {prefix: ("eth1", hop) for prefix, hop in sorted(wish.items())}
+    with Life(world, wish) as anew:
+        assert anew.begin().changed == 0
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before_it_is_sent", "when_the_kernel_has_done_it"])
