@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from routed.errors import EnvironmentFault, OperatorError, RoutedError
 from routed.ipam.allocator import Allocator
-from routed.model.address import Address
+from routed.model.address import AnyAddress
 from routed.model.endpoint import Endpoint
 from routed_cni import protocol, wiring
 from routed_cni.protocol import Attachment, CniError, Code, Command, Request
@@ -53,7 +53,7 @@ class Plugin:
         allocator: Allocator,
         *,
         mtu: Callable[[], int],
-        on_change: Callable[[Mapping[Address, Endpoint]], None],
+        on_change: Callable[[Mapping[AnyAddress, Endpoint]], None],
         ready: Callable[[], None],
         kernel: asyncio.Lock | None = None,
         route_protocol: int = 114,
@@ -71,9 +71,9 @@ class Plugin:
         self._closed = False
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="routed-wiring")
 
-    def endpoints(self) -> Mapping[Address, Endpoint]:
+    def endpoints(self) -> Mapping[AnyAddress, Endpoint]:
         """All pod interfaces of this node, by address; complete once the allocator has read its blocks."""
-        found: dict[Address, Endpoint] = {}
+        found: dict[AnyAddress, Endpoint] = {}
         for address, held in self._allocator.allocations().items():
             container, interface = held.attributes.get(_CONTAINER), held.attributes.get(_INTERFACE)
             if container and interface and held.handle not in self._leaving:
@@ -127,14 +127,14 @@ class Plugin:
         await self._allocator.load()
         known = self._holds(handle)
         try:
-            address = await self._allocator.assign(handle, _attributes(request))
+            addresses = await self._allocator.assign_each(handle, _attributes(request))
             self._leaving.discard(handle)
             self._on_change(self.endpoints())
             plan = wiring.Wire(
                 sandbox=request.netns,
                 interface=request.interface,
                 host_interface=wiring.host_interface(request.container_id, request.interface),
-                address=address,
+                addresses=addresses,
                 mtu=mtu,
                 alias=wiring.alias(request.container_id, request.interface),
                 protocol=self._route_protocol,
@@ -146,7 +146,8 @@ class Plugin:
             if not known and not self._closed:
                 await self._undo(request)
             raise
-        _log.info("added %s/%s: %s on %s", request.container_id, request.interface, address, plan.host_interface)
+        what = request.container_id, request.interface, _listed(addresses), plan.host_interface
+        _log.info("added %s/%s: %s on %s", *what)
         return attachment
 
     async def _undo(self, request: Request) -> None:
@@ -164,10 +165,10 @@ class Plugin:
             self._on_change(self.endpoints())
         await self._in_worker(lambda: wiring.unwire(name))
         # if this fails, the handle stays among the leaving: its link is gone, and DEL comes again
-        address = await self._allocator.release(handle)
+        addresses = await self._allocator.release(handle)
         self._leaving.discard(handle)
-        if address is not None:
-            _log.info("deleted %s/%s: %s", request.container_id, request.interface, address)
+        if addresses:
+            _log.info("deleted %s/%s: %s", request.container_id, request.interface, _listed(addresses))
 
     def _holds(self, handle: str) -> bool:
         return any(held.handle == handle for held in self._allocator.allocations().values())
@@ -203,6 +204,10 @@ def _attributes(request: Request) -> dict[str, str]:
         if value := request.arguments.get(argument):
             attributes[name] = value
     return attributes
+
+
+def _listed(addresses: Sequence[AnyAddress]) -> str:
+    return ", ".join(map(str, addresses))
 
 
 def _told(error: RoutedError) -> CniError:

@@ -11,20 +11,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from routed.errors import OperatorError
-from routed.model.address import Address
+from routed.model.address import AnyAddress, Family
 
 MAX_REQUEST = 1 << 20  # bytes; a runtime's configuration with prevResult is a few kilobytes
 VERSIONS = ("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 _NEWEST = VERSIONS[-1]
 _ERROR_VERSION = "1.0.0"  # of errors that answer a configuration whose version is unknown
-GATEWAY = Address("169.254.1.1")
+GATEWAYS: dict[Family, AnyAddress] = {
+    Family.IPV4: IPv4Address("169.254.1.1"),
+    Family.IPV6: IPv6Address("fe80::ecee:eeff:feee:eeee"),  # RFC 4291 appendix A makes it of wiring.HOST_MAC
+}
+"""What every pod's default routes go through."""
 
+_EVERYWHERE = {Family.IPV4: "0.0.0.0/0", Family.IPV6: "::/0"}
 _VARIABLE = re.compile(r"CNI_[A-Z]+")
 _IDENTIFIER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 _SOCKET_BYTES = 107  # linux/un.h: UNIX_PATH_MAX with its NUL
@@ -84,14 +90,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """What ADD made: one interface pair, one address. `mtu` in bytes, MACs as text."""
+    """What ADD made: one interface pair, an address of each family that the node has. `mtu` in bytes, MACs as text."""
 
     host_interface: str
     host_mac: str
     interface: str
     mac: str
     netns: str
-    address: Address
+    addresses: tuple[AnyAddress, ...]
     mtu: int
 
 
@@ -135,17 +141,20 @@ def encode_result(version: str, attachment: Attachment) -> bytes:
         "mac": attachment.mac,
         "sandbox": attachment.netns,
     }
-    address: dict[str, str | int] = {"address": f"{attachment.address}/32", "gateway": str(GATEWAY), "interface": 1}
+    addresses: list[dict[str, str | int]] = []
+    for address in attachment.addresses:
+        whole = f"{address}/{address.max_prefixlen}"
+        addresses.append({"address": whole, "gateway": str(GATEWAYS[Family.of(address)]), "interface": 1})
+        if version < "1.0.0":  # the last versions with it
+            addresses[-1]["version"] = str(address.version)
     if version == "1.1.0":  # the first version with it
         host["mtu"] = pod["mtu"] = attachment.mtu
-    if version < "1.0.0":  # the last versions with it
-        address["version"] = "4"
     return msgspec.json.encode(
         {
             "cniVersion": version,
             "interfaces": [host, pod],
-            "ips": [address],
-            "routes": [{"dst": "0.0.0.0/0"}],
+            "ips": addresses,
+            "routes": [{"dst": _EVERYWHERE[Family.of(address)]} for address in attachment.addresses],
             "dns": {},
         }
     )

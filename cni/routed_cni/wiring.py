@@ -8,6 +8,8 @@ What makes this more than three messages' worth of work:
   Should a pod flush its neighbours, proxy ARP answers where the node has a route to it, without the default delay.
 - The node reaches the pod by a permanent neighbour entry too: no ARP before the first packet, and no place taken
   under gc_thresh3.
+- IPv6 is the same with other means: the gateway is the link-local address that the node's end has (of every pod the
+  same), known beforehand to the pod as a permanent neighbour; nothing waits for duplicate address detection.
 - The links exist before their route, and deleting the link deletes both ends, the route and the neighbours: one
   deletion undoes everything, at whatever point it failed.
 
@@ -28,7 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from routed.model.address import Address
+from routed.model.address import AnyAddress, Family
 from routed.netlink import constants as c
 from routed.netlink.constants import Devconf, Flag, Ifa, Ifla, Msg, Nda, Ndta, Ndtpa, Rta
 from routed.netlink.message import (
@@ -40,14 +42,15 @@ from routed.netlink.message import (
     as_u32,
     attr,
     attrs,
-    ipv4,
+    ip,
     nest,
     text,
     u32,
 )
-from routed.netlink.socket import Netlink, NetlinkError
+from routed.netlink.objects import AF
+from routed.netlink.socket import Netlink, NetlinkError, inside
 from routed_cni import conntrack
-from routed_cni.protocol import GATEWAY, Attachment, CniError, Code
+from routed_cni.protocol import GATEWAYS, Attachment, CniError, Code
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +60,7 @@ _ALIAS_BYTES = 255  # linux/if.h: IFALIASZ less its NUL
 _NDTMSG = struct.Struct("=Bxxx")  # struct ndtmsg: family
 _RTPROT_BOOT = 3  # linux/rtnetlink.h: what `ip route add` writes; the pod's routes are its own, not ours
 _LOOPBACK = 1  # the index that every network namespace's lo has
+_NODAD = u32(Ifa.FLAGS, c.IFA_F_NODAD)  # usable at once: nobody else is on the link
 _Step = tuple[str, Msg, int, bytes]  # what it does in words, then a message for Netlink.batch
 
 
@@ -64,13 +68,13 @@ _Step = tuple[str, Msg, int, bytes]  # what it does in words, then a message for
 class Wire:
     """What is to be wired. `sandbox`: path of the pod's network namespace; `mtu` in bytes, of both ends.
 
-    `protocol` and `metric` mark the node's route to `address` as ours.
+    `addresses`: one, or one of each family. `protocol` and `metric` mark the node's routes to them as ours.
     """
 
     sandbox: str
     interface: str
     host_interface: str
-    address: Address
+    addresses: tuple[AnyAddress, ...]
     mtu: int
     alias: str
     protocol: int = 114
@@ -98,9 +102,15 @@ def wire(plan: Wire) -> Attachment:
         _make_pair(host, plan, sandbox)
         try:
             index, peer = _pair(host, plan.host_interface)
+            if _has_ipv6(plan):
+                _enable_ipv6(plan.host_interface)
             _carry_out(host, _host_steps(plan, index))
             _ignore_router_advertisements(plan.host_interface)
-            _forget_connections(plan.address)
+            for address in plan.addresses:
+                _forget_connections(address)
+            if _has_ipv6(plan):
+                with inside(sandbox):
+                    _enable_ipv6("lo", plan.interface)
             with Netlink.open_in(sandbox) as pod:
                 _carry_out(pod, _pod_steps(plan, peer))
         except BaseException:
@@ -112,7 +122,7 @@ def wire(plan: Wire) -> Attachment:
         interface=plan.interface,
         mac=_pod_mac(plan),
         netns=plan.sandbox,
-        address=plan.address,
+        addresses=plan.addresses,
         mtu=plan.mtu,
     )
 
@@ -180,7 +190,7 @@ def _make_pair(host: Netlink, plan: Wire, sandbox: int) -> None:
         raise _refused(f"make {plan.host_interface} and {plan.interface} with MTU {plan.mtu}", error) from error
 
 
-def _forget_connections(address: Address) -> None:
+def _forget_connections(address: AnyAddress) -> None:
     """Before the pod can send or answer: what is left of the address's last pod would lead its packets astray."""
     try:
         conntrack.forget(address)
@@ -227,41 +237,77 @@ def _host_steps(plan: Wire, index: int) -> list[_Step]:
     configured = link + nest(Ifla.AF_SPEC, nest(AF_INET, nest(1, *(u32(kind, value) for kind, value in settings))))
     table = _NDTMSG.pack(AF_INET) + text(Ndta.NAME, "arp_cache")
     delay = nest(Ndta.PARMS, u32(Ndtpa.IFINDEX, index), attr(Ndtpa.PROXY_DELAY, struct.pack("=Q", 0)))
-    route = RTMSG.pack(AF_INET, 32, 0, 0, c.RT_TABLE_MAIN, plan.protocol, c.RT_SCOPE_LINK, c.RTN_UNICAST, 0)
-    attributes = ipv4(Rta.DST, plan.address) + u32(Rta.OIF, index) + u32(Rta.PRIORITY, plan.metric)
     where = plan.host_interface
-    return [
+    steps: list[_Step] = [
         (f"configure {where}", Msg.SETLINK, 0, configured),
         (f"set the proxy delay of {where}", Msg.SETNEIGHTBL, 0, table + delay),
-        _neighbour(f"add {plan.address} as neighbour on {where}", index, plan.address, _pod_mac(plan)),
-        (f"add the route {plan.address}/32 dev {where}", Msg.NEWROUTE, Flag.CREATE | Flag.REPLACE, route + attributes),
     ]
+    for address in plan.addresses:
+        if address.version == 6:
+            steps.append(_address_step(where, index, GATEWAYS[Family.IPV6], c.RT_SCOPE_LINK))
+        route = _route(Family.of(address), address.max_prefixlen, plan.protocol, on_link=True)
+        attributes = ip(Rta.DST, address) + u32(Rta.OIF, index) + u32(Rta.PRIORITY, plan.metric)
+        what = f"add the route {address}/{address.max_prefixlen} dev {where}"
+        steps += (
+            _neighbour(f"add {address} as neighbour on {where}", index, address, _pod_mac(plan)),
+            (what, Msg.NEWROUTE, Flag.CREATE | Flag.REPLACE, route + attributes),
+        )
+    return steps
 
 
 def _pod_steps(plan: Wire, index: int) -> list[_Step]:
     new = Flag.CREATE | Flag.EXCL  # a route that another interface has there is not ours to replace
-    address = IFADDR.pack(AF_INET, 32, 0, c.RT_SCOPE_UNIVERSE, index)
-    gateway = RTMSG.pack(AF_INET, 32, 0, 0, c.RT_TABLE_MAIN, _RTPROT_BOOT, c.RT_SCOPE_LINK, c.RTN_UNICAST, 0)
-    default = RTMSG.pack(AF_INET, 0, 0, 0, c.RT_TABLE_MAIN, _RTPROT_BOOT, c.RT_SCOPE_UNIVERSE, c.RTN_UNICAST, 0)
     device = u32(Rta.OIF, index)
-    return [
+    steps: list[_Step] = [
         ("set lo up", Msg.SETLINK, 0, IFINFO.pack(0, 0, _LOOPBACK, c.IFF_UP, c.IFF_UP)),
         (f"set {plan.interface} up", Msg.SETLINK, 0, IFINFO.pack(0, 0, index, c.IFF_UP, c.IFF_UP)),
-        (
-            f"add {plan.address} to {plan.interface}",
-            Msg.NEWADDR,
-            new,
-            address + ipv4(Ifa.LOCAL, plan.address) + ipv4(Ifa.ADDRESS, plan.address),
-        ),
-        _neighbour(f"add {GATEWAY} as neighbour on {plan.interface}", index, GATEWAY, HOST_MAC),
-        (f"add a route to {GATEWAY}", Msg.NEWROUTE, new, gateway + ipv4(Rta.DST, GATEWAY) + device),
-        (f"add a default route via {GATEWAY}", Msg.NEWROUTE, new, default + ipv4(Rta.GATEWAY, GATEWAY) + device),
     ]
+    for address in plan.addresses:
+        family = Family.of(address)
+        gateway = GATEWAYS[family]
+        steps += (
+            _address_step(plan.interface, index, address, c.RT_SCOPE_UNIVERSE),
+            _neighbour(f"add {gateway} as neighbour on {plan.interface}", index, gateway, HOST_MAC),
+        )
+        if family is Family.IPV4:  # a link-local gateway is on the link without a route that says so
+            to_gateway = _route(family, gateway.max_prefixlen, _RTPROT_BOOT, on_link=True)
+            steps.append((f"add a route to {gateway}", Msg.NEWROUTE, new, to_gateway + ip(Rta.DST, gateway) + device))
+        default = _route(family, 0, _RTPROT_BOOT) + ip(Rta.GATEWAY, gateway) + device
+        steps.append((f"add a default route via {gateway}", Msg.NEWROUTE, new, default))
+    return steps
 
 
-def _neighbour(what: str, index: int, address: Address, mac: str) -> _Step:
-    body = NDMSG.pack(AF_INET, index, c.NUD_PERMANENT, 0, 0) + ipv4(Nda.DST, address) + attr(Nda.LLADDR, _mac(mac))
-    return what, Msg.NEWNEIGH, Flag.CREATE | Flag.REPLACE, body
+def _route(family: Family, length: int, protocol: int, *, on_link: bool = False) -> bytes:
+    scope = c.RT_SCOPE_LINK if on_link else c.RT_SCOPE_UNIVERSE
+    return RTMSG.pack(AF[family], length, 0, 0, c.RT_TABLE_MAIN, protocol, scope, c.RTN_UNICAST, 0)
+
+
+def _address_step(interface: str, index: int, address: AnyAddress, scope: int) -> _Step:
+    body = IFADDR.pack(AF[Family.of(address)], address.max_prefixlen, 0, scope, index)
+    body += ip(Ifa.LOCAL, address) + ip(Ifa.ADDRESS, address) + (_NODAD if address.version == 6 else b"")
+    # the kernel may be quicker than us with a link-local address, and is to have it without waiting then too
+    mode = Flag.REPLACE if scope == c.RT_SCOPE_LINK else Flag.EXCL
+    return f"add {address} to {interface}", Msg.NEWADDR, Flag.CREATE | mode, body
+
+
+def _neighbour(what: str, index: int, address: AnyAddress, mac: str) -> _Step:
+    body = NDMSG.pack(AF[Family.of(address)], index, c.NUD_PERMANENT, 0, 0) + ip(Nda.DST, address)
+    return what, Msg.NEWNEIGH, Flag.CREATE | Flag.REPLACE, body + attr(Nda.LLADDR, _mac(mac))
+
+
+def _has_ipv6(plan: Wire) -> bool:
+    return any(address.version == 6 for address in plan.addresses)
+
+
+def _enable_ipv6(*interfaces: str) -> None:
+    """Let `interfaces` have IPv6 addresses: a runtime, or the node's default, may have switched that off."""
+    for interface in interfaces:
+        switch = Path(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6")
+        try:
+            if switch.read_bytes().strip() != b"0":
+                switch.write_bytes(b"0")
+        except OSError as error:
+            raise _refused(f"enable IPv6 on {interface}", error) from error
 
 
 def _carry_out(netlink: Netlink, steps: list[_Step]) -> None:

@@ -73,7 +73,7 @@ class Verdict:
     hops: tuple[Hop, ...] = ()
     route: Route | None = None
     trouble: Trouble | None = None
-    asks: Address | None = None
+    asks: AnyAddress | None = None
     speakers: frozenset[AnyAddress] = frozenset()
     devices: frozenset[str] = frozenset()
     paths: tuple[Path, ...] = ()
@@ -99,7 +99,7 @@ class Verdict:
         """Where the tunnels of a programmed route end."""
         if self.encapsulation is not Encapsulation.TUNNEL or self.route is None:
             return ()
-        return tuple(hop.gateway for hop in self.hops if hop.gateway is not None)
+        return tuple(hop.gateway for hop in self.hops if isinstance(hop.gateway, Address))
 
 
 class Decider:
@@ -320,7 +320,7 @@ class Decider:
             return Reason(Why.UNRESOLVABLE, f"next hop {hop} is on no interface that is up and behind no gateway")
         if mode is EncapsulationMode.ALWAYS or (mode is EncapsulationMode.CROSS_SUBNET and not found.adjacent):
             return self._through_tunnel(place, pool, hop, found)
-        asks: Address | None = None
+        asks: AnyAddress | None = None
         if found.adjacent:
             if hop in self._cluster.members:
                 reason = Reason(Why.SAME_SUBNET, f"same subnet by {found.hop.device} {found.subnet}")

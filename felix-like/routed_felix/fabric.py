@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from routed.model.address import Address
+from routed.model.address import Address, AnyAddress
 from routed.model.resources import EncapsulationMode, IPPool
 from routed_felix.resolve import Resolver
 from routed_felix.state import TUNNEL_OVERHEAD
@@ -34,7 +34,7 @@ def may_encapsulate(pool: IPPool) -> bool:
     return pool.spec.ipip_mode is not EncapsulationMode.NEVER
 
 
-def own_addresses(view: View) -> frozenset[Address]:
+def own_addresses(view: View) -> frozenset[AnyAddress]:
     """Every address of this machine, and the one that the store gives it."""
     found = {address.ip for interface in view.interfaces.values() for address in interface.addresses}
     stated = node_address(view)

@@ -11,11 +11,11 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from routed.model.address import Address, Prefix
+from routed.model.address import AnyAddress, AnyPrefix, Family
 from routed.netlink import constants as c
 from routed.netlink.constants import Msg, Rta
-from routed.netlink.message import AF_INET, RTMSG, ipv4, u32
-from routed.netlink.objects import RouteEntry
+from routed.netlink.message import RTMSG, ip, u32
+from routed.netlink.objects import AF, RouteEntry
 from routed.netlink.socket import Netlink, NetlinkError
 from routed_felix.state import Hop
 from routed_felix.tunnel import dump_links
@@ -44,17 +44,17 @@ class FibAnswer:
     """
 
     outcome: str
-    prefix: Prefix | None = None
+    prefix: AnyPrefix | None = None
     protocol: int = 0
     metric: int = 0
     table: int = c.RT_TABLE_MAIN
     ways: tuple[Hop, ...] = ()
     hop: Hop | None = None
-    source: Address | None = None
+    source: AnyAddress | None = None
 
 
 def ask(
-    address: Address, *, source: Address | None = None, interface: str = "", namespace: str | None = None
+    address: AnyAddress, *, source: AnyAddress | None = None, interface: str = "", namespace: str | None = None
 ) -> FibAnswer:
     """Ask for a packet to `address`; with `source` and `interface`, for one that came from there.
 
@@ -62,7 +62,8 @@ def ask(
     """
     with Netlink.open_in(namespace) if namespace else Netlink() as netlink:
         names = {link.index: link.name for link in dump_links(netlink)}
-        body = ipv4(Rta.DST, address)
+        family, bits = AF[Family.of(address)], address.max_prefixlen
+        body = ip(Rta.DST, address)
         if interface:
             index = next((number for number, name in names.items() if name == interface), None)
             if index is None:
@@ -70,10 +71,11 @@ def ask(
             body += u32(Rta.IIF, index)
         length = 0
         if source is not None:
-            body, length = body + ipv4(Rta.SRC, source), 32
+            body, length = body + ip(Rta.SRC, source), source.max_prefixlen
         try:
             decides, taken = (
-                _get(netlink, flags, length, body) for flags in (_LOOKUP_TABLE | _FIB_MATCH, _LOOKUP_TABLE)
+                _get(netlink, RTMSG.pack(family, bits, length, 0, 0, 0, 0, 0, flags) + body)
+                for flags in (_LOOKUP_TABLE | _FIB_MATCH, _LOOKUP_TABLE)
             )
         except NetlinkError as error:
             if error.errno not in _REFUSALS:
@@ -92,9 +94,8 @@ def ask(
         )
 
 
-def _get(netlink: Netlink, flags: int, source_length: int, body: bytes) -> RouteEntry:
-    head = RTMSG.pack(AF_INET, 32, source_length, 0, 0, 0, 0, 0, flags)
-    return RouteEntry.unpack(netlink.get(Msg.GETROUTE, head + body).body)
+def _get(netlink: Netlink, question: bytes) -> RouteEntry:
+    return RouteEntry.unpack(netlink.get(Msg.GETROUTE, question).body)
 
 
 def _hops(entry: RouteEntry, names: dict[int, str]) -> tuple[Hop, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from routed.model.address import Address
+from routed.model.address import AnyAddress
 from routed.netlink import constants as c
 from routed.netlink.constants import Flag, Msg
 from routed.netlink.message import IFINFO, Message
@@ -33,7 +33,7 @@ class Changes:
 
     interfaces: bool = False
     down: frozenset[int] = frozenset()
-    gone: frozenset[Address] = frozenset()
+    gone: frozenset[AnyAddress] = frozenset()
     strangers: frozenset[int] = frozenset()
     routes: tuple[RouteEvent, ...] = ()
     sysctls: bool = False
@@ -87,7 +87,7 @@ class Monitor:
     def _boiled_down(self, events: Iterable[Message]) -> Changes:
         interfaces = sysctls = False
         down: set[int] = set()
-        gone: set[Address] = set()
+        gone: set[AnyAddress] = set()
         strangers: set[int] = set()
         routes: list[RouteEvent] = []
         for event in events:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from routed.model.address import HostAddress, Prefix
+from routed.model.address import Family, HostAddress, Prefix
 from routed.model.nlri import Nlri, from_prefix
 from routed_felix.decide import Decider
 from routed_felix.fabric import fabric_interfaces, pod_mtu, underlay_mtu
 from routed_felix.state import (
+    FORWARD_IPV6,
     TUNNEL_KIND,
     TUNNEL_MODULE,
     TUNNEL_OVERHEAD,
@@ -59,6 +60,8 @@ def own_part(view: View, decider: Decider, next_hops: frozenset[str]) -> Own:
     tunnelled = bool(view.tunnel and decider.encapsulating)
     mtu = underlay_mtu(view, interfaces)
     sysctls = {"net/ipv4/ip_forward": "1"}
+    if view.cluster.own_blocks6(view.node):  # there is no such switch for one interface alone (before Linux 6.17)
+        sysctls[FORWARD_IPV6] = "1"
     # the kernel uses max(conf.all, conf.IF): 2 on the interface wins over 0, 1 and 2 in `all`
     for name in sorted(interfaces) + ([device] if tunnelled else []):
         sysctls[f"net/ipv4/conf/{name}/rp_filter"] = "2"
@@ -98,9 +101,9 @@ def _prefixes(
     for block in decider.blocks:
         reason = Reason(Why.OWN_BLOCK, f"block of this node, addresses without endpoint: {block}")
         program(block, Encapsulation.BLACKHOLE, reason, Route(RouteKind.BLACKHOLE))
-    for endpoint in sorted(view.endpoints, key=lambda e: (e.address, e.container_id, e.interface)):
-        if endpoint.host_interface not in view.interfaces:
-            continue
+    for endpoint in sorted(view.endpoints, key=lambda e: (int(e.address), e.container_id, e.interface)):
+        if endpoint.host_interface not in view.interfaces or Family.of(endpoint.address) is not Family.IPV4:
+            continue  # the route to an IPv6 address is the wiring's alone as yet
         prefix = Prefix((endpoint.address, 32))
         name = f"{endpoint.container_id}/{endpoint.interface}"
         taken = decisions.get(from_prefix(prefix))

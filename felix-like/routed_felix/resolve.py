@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from routed.model.address import Address, Prefix
+from routed.model.address import AnyAddress, AnyHostAddress, AnyPrefix, Family
 from routed.model.interface import Interface
 from routed_felix.prefixes import PrefixMap
 from routed_felix.state import Hop, UnderlayRoute
@@ -20,8 +20,8 @@ class Resolution:
     """
 
     hop: Hop
-    subnet: Prefix | None
-    source: Address | None
+    subnet: AnyPrefix | None
+    source: AnyAddress | None
     whole: bool = True
 
     @property
@@ -31,32 +31,40 @@ class Resolution:
 
 
 class Resolver:
-    """Answers for one set of interfaces and underlay routes; remembers its answers.
+    """Answers for one set of interfaces and underlay routes, in one family; remembers its answers.
 
     The tunnel device is no underlay: an address that is only reached through it does not resolve, else a tunnel could
     carry its own outer packets.
     """
 
     def __init__(
-        self, interfaces: Mapping[str, Interface], underlay: Iterable[UnderlayRoute], tunnel_device: str
+        self,
+        interfaces: Mapping[str, Interface],
+        underlay: Iterable[UnderlayRoute],
+        tunnel_device: str,
+        family: Family = Family.IPV4,
     ) -> None:
+        self._family = family
         self._up = {name: i for name, i in interfaces.items() if i.up and name != tunnel_device}
-        connected: dict[Prefix, str] = {}
+        connected: dict[AnyPrefix, str] = {}
         for name, interface in sorted(self._up.items(), reverse=True):  # of two in one subnet the first name wins
-            for address in interface.addresses:
-                connected[address.network] = name
-        self._connected = PrefixMap(connected)
-        routes: dict[Prefix, UnderlayRoute] = {}
+            for address in self._own(interface):
+                # every IPv6 link has fe80::/64: it says nothing of where an address is
+                if not address.is_link_local or family is Family.IPV4:
+                    connected[address.network] = name
+        self._connected = PrefixMap(connected, family)
+        routes: dict[AnyPrefix, UnderlayRoute] = {}
         for route in underlay:
-            if route.tos or any(hop.device == tunnel_device for hop in route.hops):
+            through_tunnel = any(hop.device == tunnel_device for hop in route.hops)
+            if route.tos or through_tunnel or Family.of(route.prefix) is not family:
                 continue
             rival = routes.get(route.prefix)
             if rival is None or _rank(route) < _rank(rival):
                 routes[route.prefix] = route
-        self._routes = PrefixMap(routes)
-        self._answers: dict[Address, Resolution | None] = {}
+        self._routes = PrefixMap(routes, family)
+        self._answers: dict[AnyAddress, Resolution | None] = {}
 
-    def resolve(self, address: Address) -> Resolution | None:
+    def resolve(self, address: AnyAddress) -> Resolution | None:
         """How `address` is reached; None when it is not.
 
         The longest matching route decides even if its device is down, as it does in the kernel.
@@ -65,7 +73,7 @@ class Resolver:
             self._answers[address] = self._resolve(address)
         return self._answers[address]
 
-    def _resolve(self, address: Address) -> Resolution | None:
+    def _resolve(self, address: AnyAddress) -> Resolution | None:
         found = self._connected.longest(address)
         if found is not None:
             subnet, device = found
@@ -80,9 +88,17 @@ class Resolver:
                 return Resolution(hop, None, source, route.whole)
         return None
 
-    def _source(self, device: str, towards: Address) -> Address | None:
-        """inet_select_addr(): the device's first address in the subnet of the next hop, else its first."""
-        addresses = self._up[device].addresses
+    def _own(self, interface: Interface) -> tuple[AnyHostAddress, ...]:
+        return tuple(address for address in interface.addresses if Family.of(address) is self._family)
+
+    def _source(self, device: str, towards: AnyAddress) -> AnyAddress | None:
+        """inet_select_addr(): the device's first address in the subnet of the next hop, else its first.
+
+        IPv6 chooses by destination (RFC 6724), which is more than can be told from here; its own choice will do.
+        """
+        if self._family is Family.IPV6:
+            return None
+        addresses = self._own(self._up[device])
         for address in addresses:
             if towards in address.network:
                 return address.ip

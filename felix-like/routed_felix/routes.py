@@ -16,15 +16,15 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
-from routed.model.address import Address
+from routed.model.address import AnyAddress, Family
 from routed.model.nlri import Nlri, to_prefix
 from routed.netlink import constants as c
 from routed.netlink.constants import Flag, Msg
 from routed.netlink.objects import RouteEntry
-from routed.netlink.routes import RouteReader, Template, split, whole
+from routed.netlink.routes import ANYWHERE, RouteReader, Template, split, whole
 from routed.netlink.socket import Netlink, NetlinkError
 from routed_felix.state import Conflict, Route, RouteKey
-from routed_felix.terms import ANYWHERE, RouteEvent, Terms, dump_bodies
+from routed_felix.terms import RouteEvent, Terms, dump_bodies
 from routed_felix.wanted import Wanted
 
 LOST = Route(odd="not there, or not ours")
@@ -33,23 +33,24 @@ _GONE = {errno.ESRCH, errno.ENODEV}
 
 
 class RoutesTarget:
-    """See the module. `metric` is that of our routes; those of ours at another, or with a TOS, are swept.
+    """See the module; one for each family. `metric` is that of our routes; others of ours, or with a TOS, are swept.
 
     `failures` has the kernel's reason for each prefix that is not as it should be, `conflicts` those where a stranger
     holds the key. Interface indices are given by `links_are` before anything else.
     """
 
-    def __init__(self, netlink: Netlink, protocol: int, metric: int) -> None:
+    def __init__(self, netlink: Netlink, protocol: int, metric: int, family: Family = Family.IPV4) -> None:
+        self._family = family
         self._netlink = netlink
         self._protocol = protocol
         self._metric = metric
-        self._terms = Terms(protocol, metric)
+        self._terms = Terms(protocol, metric, family)
         self._held: dict[Nlri, Route] = {}
         self._dirty: set[Nlri] = set()
         self._odd: dict[RouteKey, RouteEntry] = {}
         self._copies: dict[Nlri, list[RouteEntry]] = {}
         self._ways: dict[Route, Route] = {}  # every route of the picture is equal to one of these, if not the same
-        self._absent: frozenset[Address] = frozenset()
+        self._absent: frozenset[AnyAddress] = frozenset()
         self._listed = False  # the picture is the kernel's
         self._syncing = False
         self._compared = False  # and what is wrong with it is known
@@ -66,7 +67,7 @@ class RoutesTarget:
         """Tell the interfaces of now."""
         self._terms.links_are(index)
 
-    def sources_absent(self, addresses: Collection[Address]) -> None:
+    def sources_absent(self, addresses: Collection[AnyAddress]) -> None:
         """Routes go without these sources from now on: the kernel would refuse them, and direct needs no tunnel."""
         if frozenset(addresses) != self._absent:
             self._absent = frozenset(addresses)
@@ -92,7 +93,7 @@ class RoutesTarget:
 
     def relist(self) -> None:
         """Read our routes from the kernel. Raises NetlinkError."""
-        self.adopt(dump_bodies(self._netlink, protocol=self._protocol))
+        self.adopt(dump_bodies(self._netlink, family=self._family, protocol=self._protocol))
 
     def adopt(self, bodies: Iterable[bytes]) -> None:
         """Take the bodies of all our routes, as just dumped. A key that was ours and is missing is LOST."""
@@ -132,7 +133,7 @@ class RoutesTarget:
         ordinary = entry.metric == self._metric and not entry.tos
         held = self._held.get(nlri)
         if entry.protocol == self._protocol and not ordinary:
-            key = RouteKey(to_prefix(nlri), entry.metric, entry.tos)
+            key = RouteKey(to_prefix(nlri, self._family), entry.metric, entry.tos)
             if event.added:
                 self._odd[key] = whole(nlri, entry)
             else:
@@ -158,7 +159,7 @@ class RoutesTarget:
         if entry.protocol != self._protocol and event.added:
             self.beside.add(nlri)
 
-    def lose(self, *, devices: Collection[str] = (), sources: Collection[Address] = ()) -> None:
+    def lose(self, *, devices: Collection[str] = (), sources: Collection[AnyAddress] = ()) -> None:
         """The kernel flushed what went by `devices` or came from `sources`, and does not tell it route by route."""
 
         def gone(route: Route) -> bool:
@@ -327,7 +328,7 @@ class RoutesTarget:
 
     def _remove(self, length: int, nlris: list[Nlri]) -> int:
         entry = RouteEntry(
-            destination=ANYWHERE,
+            destination=ANYWHERE[self._family],
             metric=self._metric,
             protocol=self._protocol,
             scope=c.RT_SCOPE_NOWHERE,
@@ -355,7 +356,7 @@ class RoutesTarget:
     def _sweep(self) -> int:
         """Delete what is ours and has no key that we use: of an earlier metric, say."""
         doomed = [*self._odd.items()]
-        entry = RouteEntry(ANYWHERE, protocol=self._protocol, scope=c.RT_SCOPE_NOWHERE, kind=0)
+        entry = RouteEntry(ANYWHERE[self._family], protocol=self._protocol, scope=c.RT_SCOPE_NOWHERE, kind=0)
         bodies = [replace(entry, destination=key.prefix, metric=key.metric, tos=key.tos) for key, _ in doomed]
         refused = self._netlink.batch([(Msg.DELROUTE, 0, body.pack()) for body in bodies]) if doomed else {}
         self.odd_failures = {
@@ -370,7 +371,7 @@ class RoutesTarget:
         self.forget()
 
     def _key(self, nlri: Nlri) -> RouteKey:
-        return RouteKey(to_prefix(nlri), self._metric)
+        return RouteKey(to_prefix(nlri, self._family), self._metric)
 
     def _possible(self, route: Route) -> Route:
         return replace(route, source=None) if route.source is not None and route.source in self._absent else route

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from routed.model.address import Address, HostAddress, Prefix
+from routed.model.address import AnyAddress, AnyHostAddress, AnyPrefix, HostAddress, Prefix
 from routed.model.nlri import Nlri
 
 TUNNEL_KIND = "ipip"
 TUNNEL_MODULE = "ipip"
 TUNNEL_ALIAS = "routed:tunnel"
+FORWARD_IPV6 = "net/ipv6/conf/all/forwarding"
 TUNNEL_OVERHEAD = 20  # bytes of the outer IPv4 header, RFC 2003 section 3
 
 
@@ -69,7 +70,7 @@ class Hop:
     """
 
     device: str
-    gateway: Address | None = None
+    gateway: AnyAddress | None = None
     onlink: bool = False
 
 
@@ -77,7 +78,7 @@ class Hop:
 class RouteKey:
     """What makes a route of the main table unique for the kernel's REPLACE and EXCL."""
 
-    prefix: Prefix
+    prefix: AnyPrefix
     metric: int
     tos: int = 0
 
@@ -103,7 +104,7 @@ class Route:
 
     kind: RouteKind = RouteKind.UNICAST
     hops: tuple[Hop, ...] = ()
-    source: Address | None = None
+    source: AnyAddress | None = None
     odd: str = ""
 
 
@@ -111,14 +112,14 @@ class Route:
 class UnderlayRoute:
     """A route of the main table that is not ours. No hops: it rejects (blackhole, unreachable, prohibit).
 
-    `whole` is False where its hops lack what a route of ours cannot say: an IPv6 gateway (RFC 8950), a label.
+    `whole` is False where its hops lack what a route of ours cannot say: a label.
     """
 
-    prefix: Prefix
+    prefix: AnyPrefix
     hops: tuple[Hop, ...]
     metric: int = 0
     tos: int = 0
-    source: Address | None = None
+    source: AnyAddress | None = None
     protocol: int = 0
     whole: bool = True
 
@@ -211,7 +212,7 @@ class Desired(NodeState):
     problems: tuple[Problem, ...] = ()
 
 
-Key = RouteKey | HostAddress | str
+Key = RouteKey | AnyHostAddress | str
 """A route, an address, or the name of a link or sysctl."""
 
 

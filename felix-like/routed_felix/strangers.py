@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from routed.model.address import Address
+from routed.model.address import AnyAddress, Family
 from routed.model.nlri import Nlri, from_prefix, to_prefix
 from routed.netlink import constants as c
 from routed.netlink.constants import Rta
@@ -18,14 +18,15 @@ from routed_felix.state import Conflict, Hop, RouteKey, UnderlayRoute
 from routed_felix.terms import dump_bodies
 from routed_felix.wanted import Wanted
 
-_BEYOND_OURS = {Rta.VIA, Rta.ENCAP}
+_BEYOND_OURS = {Rta.VIA, Rta.ENCAP}  # RTA_VIA: by a gateway that is not even IPv6
 _REJECTING = {c.RTN_BLACKHOLE, c.RTN_UNREACHABLE, c.RTN_PROHIBIT}
 
 
 class Strangers:
-    """What others have in the main table, as of the last `look`."""
+    """What others have in the main table of one family, as of the last `look`."""
 
-    def __init__(self, netlink: Netlink, protocol: int, metric: int) -> None:
+    def __init__(self, netlink: Netlink, protocol: int, metric: int, family: Family = Family.IPV4) -> None:
+        self._family = family
         self._netlink = netlink
         self._protocol = protocol
         self._metric = metric
@@ -39,7 +40,7 @@ class Strangers:
         ours: list[bytes] = []
         others: list[bytes] = []
         protocol = self._protocol
-        for body in dump_bodies(self._netlink):
+        for body in dump_bodies(self._netlink, family=self._family):
             (ours if protocol_of(body) == protocol else others).append(body)
         found: dict[int, list[RouteEntry]] = {}
         for body in others:
@@ -55,7 +56,7 @@ class Strangers:
             self.look(names)
             return
         for protocol in every:
-            bodies = dump_bodies(self._netlink, protocol=protocol)
+            bodies = dump_bodies(self._netlink, family=self._family, protocol=protocol)
             self._entries[protocol] = tuple(RouteEntry.unpack(body) for body in bodies)
         self.links_are(names)
 
@@ -74,7 +75,7 @@ class Strangers:
 
     def replaced(self, nlris: Collection[Nlri]) -> None:
         """Routes of ours have taken the place of strangers' with our very keys."""
-        gone = {to_prefix(nlri) for nlri in nlris}
+        gone = {to_prefix(nlri, self._family) for nlri in nlris}
         self._entries = {
             protocol: tuple(e for e in entries if e.destination not in gone or not self._has_our_key(e))
             for protocol, entries in self._entries.items()
@@ -84,7 +85,7 @@ class Strangers:
         for nlri in nlris:
             self._at[nlri] = [route for route in self._at[nlri] if not self._has_our_key(route)]
 
-    def uses(self, devices: Collection[str], sources: Collection[Address]) -> bool:
+    def uses(self, devices: Collection[str], sources: Collection[AnyAddress]) -> bool:
         """Whether one of the routes goes by one of `devices` or comes from one of `sources`."""
         return any(route.source in sources or any(hop.device in devices for hop in route.hops) for route in self.routes)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from routed.netlink.socket import inside
 from routed.reconcile import Delta
+from routed_felix.state import FORWARD_IPV6
 
 _ROOT = Path("/proc/sys")
 
@@ -37,7 +38,22 @@ class Sysctls:
         with inside(self._namespace) if self._namespace else nullcontext():
             for key, value in (*delta.create.items(), *delta.replace.items()):
                 try:
+                    if key == FORWARD_IPV6 and value == "1":
+                        _keep_routers()
                     (_ROOT / key).write_text(value)
                 except OSError as error:
                     failures[key] = os.strerror(error.errno or 0)
         return failures
+
+
+def _keep_routers() -> None:
+    """Let interfaces that take routers' advertisements take them from a forwarding node too (accept_ra 2, not 1).
+
+    Else the kernel drops the default routes that it learned so, the moment the node forwards.
+    """
+    for switch in (_ROOT / "net/ipv6/conf").glob("*/accept_ra"):
+        try:
+            if switch.read_text().strip() == "1":
+                switch.write_text("2")
+        except FileNotFoundError:  # its interface is gone
+            continue

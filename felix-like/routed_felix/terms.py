@@ -5,21 +5,20 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 
+from routed.model.address import Family
 from routed.model.nlri import Nlri
 from routed.netlink import constants as c
 from routed.netlink.constants import Msg
 from routed.netlink.objects import HopEntry, RouteEntry, route_filter
+from routed.netlink.routes import ANYWHERE
 from routed.netlink.socket import Netlink, NetlinkError
 from routed_felix.state import Hop, Route, RouteKind
-
-ANYWHERE = IPv4Network((0, 0))
 
 
 @dataclass(frozen=True, slots=True)
 class RouteEvent:
-    """Somebody else touched a route of ours, or one with the key of ours. `entry` has 0.0.0.0/0 for its destination.
+    """Somebody else touched a route of ours, or one with the key of ours. `entry` has `ANYWHERE` for its destination.
 
     `added`, or else deleted; `replaced`: it took the place of one with the same key.
     """
@@ -33,7 +32,8 @@ class RouteEvent:
 class Terms:
     """Translates by the interfaces of now; `protocol` and `metric` are those of our routes."""
 
-    def __init__(self, protocol: int, metric: int) -> None:
+    def __init__(self, protocol: int, metric: int, family: Family = Family.IPV4) -> None:
+        self._family = family
         self._protocol = protocol
         self._metric = metric
         self._index: Mapping[str, int] = {}
@@ -58,7 +58,7 @@ class Terms:
             kind = RouteKind.BLACKHOLE
         elif entry.kind != c.RTN_UNICAST:
             odd.append(f"type {entry.kind}")
-        if entry.scope != _scope(kind, hops):
+        if entry.scope != self._scope(kind, hops):
             odd.append(f"scope {entry.scope}")
         return Route(kind, hops, entry.source, ", ".join(odd))
 
@@ -71,12 +71,12 @@ class Terms:
                 return None
             hops.append(HopEntry(index, hop.gateway, hop.onlink))
         return RouteEntry(
-            destination=ANYWHERE,
+            destination=ANYWHERE[self._family],
             hops=tuple(hops),
             source=route.source,
             metric=self._metric,
             protocol=self._protocol,
-            scope=_scope(route.kind, route.hops),
+            scope=self._scope(route.kind, route.hops),
             kind=c.RTN_BLACKHOLE if route.kind is RouteKind.BLACKHOLE else c.RTN_UNICAST,
         )
 
@@ -85,17 +85,16 @@ class Terms:
         devices = sorted({hop.device for hop in route.hops} - self._index.keys())
         return f"interface {', '.join(devices) or '?'} does not exist"
 
+    def _scope(self, kind: RouteKind, hops: tuple[Hop, ...]) -> int:
+        """As iproute2 chooses: link for a destination on the link, else universe; IPv6 knows no other."""
+        on_link = kind is RouteKind.UNICAST and len(hops) == 1 and hops[0].gateway is None
+        return c.RT_SCOPE_LINK if on_link and self._family is Family.IPV4 else c.RT_SCOPE_UNIVERSE
 
-def _scope(kind: RouteKind, hops: tuple[Hop, ...]) -> int:
-    """As iproute2 chooses: link for a destination on the link, else universe."""
-    on_link = kind is RouteKind.UNICAST and len(hops) == 1 and hops[0].gateway is None
-    return c.RT_SCOPE_LINK if on_link else c.RT_SCOPE_UNIVERSE
 
-
-def dump_bodies(netlink: Netlink, *, protocol: int = 0) -> list[bytes]:
+def dump_bodies(netlink: Netlink, *, family: Family = Family.IPV4, protocol: int = 0) -> list[bytes]:
     """The routes of the main table; only those of `protocol`, if given: the kernel filters. Raises NetlinkError."""
     try:
-        return netlink.dump_bodies(Msg.GETROUTE, route_filter(protocol=protocol))
+        return netlink.dump_bodies(Msg.GETROUTE, route_filter(family=family, protocol=protocol))
     except NetlinkError as error:
         if error.errno == errno.ENOENT:  # a network namespace in which the table was never used
             return []

@@ -13,11 +13,11 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from routed.model.address import HostAddress
+from routed.model.address import Family, HostAddress
 from routed.netlink import constants as c
 from routed.netlink.constants import Flag, Ifla, Iptun, Msg
-from routed.netlink.message import AF_INET, IFADDR, IFINFO, attr, nest, text, u32
-from routed.netlink.objects import DUMP_LINKS, AddressEntry, LinkEntry
+from routed.netlink.message import IFADDR, IFINFO, attr, nest, text, u32
+from routed.netlink.objects import AF, DUMP_LINKS, AddressEntry, LinkEntry
 from routed.netlink.socket import Netlink, NetlinkError
 from routed.reconcile import Delta
 from routed_felix.state import TUNNEL_ALIAS, TUNNEL_KIND, TUNNEL_MODULE, Conflict, Link
@@ -33,9 +33,9 @@ def dump_links(netlink: Netlink) -> list[LinkEntry]:
     return [LinkEntry.unpack(m.body) for m in netlink.dump(Msg.GETLINK, DUMP_LINKS) if m.type == Msg.NEWLINK]
 
 
-def dump_addresses(netlink: Netlink) -> list[AddressEntry]:
-    """All IPv4 addresses of the namespace. Raises NetlinkError."""
-    body = IFADDR.pack(AF_INET, 0, 0, 0, 0)
+def dump_addresses(netlink: Netlink, family: Family = Family.IPV4) -> list[AddressEntry]:
+    """All addresses of the namespace in `family`. Raises NetlinkError."""
+    body = IFADDR.pack(AF[family], 0, 0, 0, 0)
     return [AddressEntry.unpack(m.body) for m in netlink.dump(Msg.GETADDR, body) if m.type == Msg.NEWADDR]
 
 
@@ -163,21 +163,21 @@ class TunnelAddresses:
     def list(self) -> Mapping[HostAddress, str]:
         """Addresses that are ours or wanted. Raises NetlinkError."""
         return {
-            entry.address: self._device
-            for entry in self._entries()
-            if entry.protocol == self._protocol or entry.address in self._wanted
+            address: self._device
+            for address, protocol in self._entries().items()
+            if protocol == self._protocol or address in self._wanted
         }
 
     def foreign(self) -> dict[HostAddress, Conflict]:
         """Addresses that are neither."""
         return {
-            entry.address: Conflict(
-                entry.address,
-                f"address {entry.address} on {self._device} is not ours, left alone",
-                f"if nothing needs it: ip address del {entry.address} dev {self._device}",
+            address: Conflict(
+                address,
+                f"address {address} on {self._device} is not ours, left alone",
+                f"if nothing needs it: ip address del {address} dev {self._device}",
             )
-            for entry in self._entries()
-            if entry.protocol != self._protocol and entry.address not in self._wanted
+            for address, protocol in self._entries().items()
+            if protocol != self._protocol and address not in self._wanted
         }
 
     def apply(self, delta: Delta[HostAddress, str]) -> Mapping[HostAddress, str]:
@@ -187,7 +187,7 @@ class TunnelAddresses:
             return dict.fromkeys(delta.create, f"interface {self._device} does not exist")
         additions = list(delta.create)
         # only what is ours: the wanted one may be a stranger's, and it is wanted no more
-        ours = {entry.address for entry in self._entries() if entry.protocol == self._protocol}
+        ours = {address for address, protocol in self._entries().items() if protocol == self._protocol}
         removals = [address for address in delta.delete if address in ours]
         messages = [
             (Msg.NEWADDR, Flag.CREATE | Flag.EXCL, AddressEntry(link.index, address, None, self._protocol).pack())
@@ -201,8 +201,10 @@ class TunnelAddresses:
             if number not in settled
         }
 
-    def _entries(self) -> tuple[AddressEntry, ...]:
+    def _entries(self) -> dict[HostAddress, int]:
+        """The IPv4 addresses of the device, with the protocol of each."""
         link = find_link(self._netlink, self._device)
         if link is None:
-            return ()
-        return tuple(entry for entry in dump_addresses(self._netlink) if entry.index == link.index)
+            return {}
+        entries = (entry for entry in dump_addresses(self._netlink) if entry.index == link.index)
+        return {entry.address: entry.protocol for entry in entries if isinstance(entry.address, HostAddress)}

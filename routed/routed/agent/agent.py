@@ -337,7 +337,9 @@ class Agent:
                     # only now: a pod that was wired while we waited has its route, and the events say so
                     self._read_monitor()
                     pods = self._parts.plugin.endpoints().values()
-                    self._routing.rib.set_assigned(frozenset(host(pod.address) for pod in pods))
+                    self._routing.rib.set_assigned(
+                        frozenset(host(pod.address) for pod in pods if pod.address.version == 4)
+                    )
                     await self._routing.settle()
                     changed: set[Nlri] | None = self._routing.take_changes(Family.IPV4)
                     if self._paths.settle(now, synced=self._routing.rib.synced(now)):
@@ -476,6 +478,6 @@ class Agent:
             tunnel_available=programmer.view.tunnel if programmer.view else False,
             tunnel_address=self._tunnel_address,
             addresses_in_use=len(self._parts.allocator.allocations()),
-            endpoints=len(self._parts.plugin.endpoints()),
+            endpoints=len({pod.host_interface for pod in self._parts.plugin.endpoints().values()}),
             faults=tuple(map(str, faults)),
         )

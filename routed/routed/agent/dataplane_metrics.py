@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Summa
 from prometheus_client.metrics_core import Metric
 
 from routed.agent.programmer import Counts, Work
-from routed.model.address import HostAddress
+from routed.model.address import AnyHostAddress
 from routed_felix.state import Encapsulation, Key, Report, RouteKey
 
 _KINDS = ("route", "address", "link", "sysctl")
@@ -67,6 +67,6 @@ class DataplaneCollector:
 def _kind(key: Key) -> str:
     if isinstance(key, RouteKey):
         return "route"
-    if isinstance(key, HostAddress):
+    if isinstance(key, AnyHostAddress):
         return "address"
     return "sysctl" if "/" in key else "link"

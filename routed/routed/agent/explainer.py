@@ -12,7 +12,7 @@ from routed.agent.path_source import PathSource
 from routed.agent.programmer import Programmer
 from routed.errors import EnvironmentFault, OperatorError
 from routed.ipam.allocator import Allocator
-from routed.model.address import Address
+from routed.model.address import Address, AnyAddress
 from routed.model.cluster import Cluster
 from routed.model.nlri import Nlri, to_prefix, widened
 from routed_bgp.loc_rib import Ranked
@@ -62,9 +62,10 @@ class Explainer:
             names = {
                 each: "/".join(held.attributes.get(part, "") for part in ("namespace", "pod"))
                 for each, held in self._allocator.allocations().items()
-                if held.attributes.get("pod")
+                if held.attributes.get("pod") and isinstance(each, Address)
             }
-            pod = find_pod(word, self._plugin.endpoints(), names)
+            pods = {each: pod for each, pod in self._plugin.endpoints().items() if isinstance(each, Address)}
+            pod = find_pod(word, pods, names)
         covering = [widened(host(address), length) for length in range(32, -1, -1)]
         best, cluster = self._paths.best(), self._cluster()
         learned = next((nlri for nlri in covering if nlri in best), None)
@@ -108,7 +109,7 @@ def parse(text: str) -> Address:
         raise OperatorError(f"address: {text!r} is not an IPv4 address, e.g. 10.244.1.7", hint=hint or None) from None
 
 
-def ask_kernel(address: Address, source: Address | None = None, interface: str = "") -> FibAnswer:
+def ask_kernel(address: AnyAddress, source: AnyAddress | None = None, interface: str = "") -> FibAnswer:
     """The kernel's own word. Raises EnvironmentFault when it has none."""
     try:
         return ask(address, source=source, interface=interface)

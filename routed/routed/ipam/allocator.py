@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from routed.errors import ConflictError, EnvironmentFault, OperatorError
 from routed.ipam.block import Allocation, Block, BlockFormatError, BlockFullError, decode, encode
-from routed.model.address import Address, Prefix
+from routed.model.address import Address, AnyAddress, AnyPrefix, Family
 from routed.store import Compare, Delete, Put, Store
 
 PREFIX = "/routed/v1/ipam/blocks/"
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 _ATTEMPTS = 16  # of one change; each lost one means that somebody else's was written
 
 
-def key(cidr: Prefix) -> str:
+def key(cidr: AnyPrefix) -> str:
     """Where the block of `cidr` is kept in the store."""
     return PREFIX + str(cidr).replace("/", "-")
 
@@ -38,17 +38,17 @@ class _Held:
 class Allocator:
     """Addresses out of the blocks of `node`.
 
-    A handle holds at most one address. Blocks that are no longer the node's (`set_blocks`) give no new addresses but
-    keep those in use, over restarts too: the stored block names its node. All methods but `allocations` are for one
-    event loop and may be called concurrently. They raise EnvironmentFault, with nothing changed, when the store cannot
-    be reached, and ConflictError when another node holds addresses of a block of ours.
+    A handle holds at most one address of a family. Blocks that are no longer the node's (`set_blocks`) give no new
+    addresses but keep those in use, over restarts too: the stored block names its node. All methods but `allocations`
+    are for one event loop and may be called concurrently. They raise EnvironmentFault, with nothing changed, when the
+    store cannot be reached, and ConflictError when another node holds addresses of a block of ours.
     """
 
-    def __init__(self, store: Store, blocks: Sequence[Prefix] = (), *, node: str) -> None:
+    def __init__(self, store: Store, blocks: Sequence[AnyPrefix] = (), *, node: str) -> None:
         self._store = store
-        self._own: tuple[Prefix, ...] = tuple(blocks)
+        self._own: tuple[AnyPrefix, ...] = tuple(blocks)
         self._node = node
-        self._held: dict[Prefix, _Held] = {}
+        self._held: dict[AnyPrefix, _Held] = {}
         self._stale = True
         self._lock = asyncio.Lock()
 
@@ -57,7 +57,7 @@ class Allocator:
         async with self._lock:
             await self._load()
 
-    async def set_blocks(self, blocks: Sequence[Prefix]) -> None:
+    async def set_blocks(self, blocks: Sequence[AnyPrefix]) -> None:
         """From now on assign from `blocks`, the first with a free address first.
 
         When this raises for an unreachable store, the blocks change all the same, with the next call that reaches it;
@@ -72,7 +72,7 @@ class Allocator:
                 self._own = before
                 raise
 
-    def allocations(self) -> Mapping[Address, Allocation]:
+    def allocations(self) -> Mapping[AnyAddress, Allocation]:
         """Who holds what, as last read or written: empty before the first read."""
         return {
             held.block.address(ordinal): allocation
@@ -81,57 +81,94 @@ class Allocator:
         }
 
     async def assign(
-        self, handle: str, attributes: Mapping[str, str] | None = None, address: Address | None = None
+        self,
+        handle: str,
+        attributes: Mapping[str, str] | None = None,
+        address: Address | None = None,
     ) -> Address:
-        """Give `handle` an address durably: what it holds already, else `address`, else the next free one.
+        """Give `handle` an IPv4 address durably: what it holds already, else `address`, else the next free one.
 
         Raises `AddressTakenError`, or `BlockFullError` when no block has a free address.
         """
         async with self._lock:
-            for _ in range(_ATTEMPTS):
-                await self._load()
-                held = self._choose(handle, address)
-                after, given = held.block.assign(handle, attributes, address)
-                if after is held.block or await self._write(held, after):
-                    return given
-            raise _contended(handle)
+            given = await self._assign(handle, attributes, lambda: (Family.IPV4,), address)
+        return next(each for each in given if isinstance(each, Address))
 
-    async def release(self, handle: str) -> Address | None:
-        """Take `handle`'s address back durably; None if it holds none."""
+    async def assign_each(self, handle: str, attributes: Mapping[str, str] | None = None) -> tuple[AnyAddress, ...]:
+        """Give `handle` an address of each family that the node has blocks of, IPv4 first: all at once, or none.
+
+        What it holds already it keeps. Raises `BlockFullError` when one family has no free address.
+        """
+        async with self._lock:
+            return await self._assign(handle, attributes, lambda: self._families(handle))
+
+    async def release(self, handle: str) -> tuple[AnyAddress, ...]:
+        """Take back durably what `handle` holds, which is returned."""
         async with self._lock:
             for _ in range(_ATTEMPTS):
                 await self._load()
-                held = self._find(lambda block: block.ordinal(handle) is not None)
-                if held is None:
-                    return None
-                after, given = held.block.release(handle)
-                if await self._write(held, after):
-                    return given
+                changes: list[tuple[_Held, Block]] = []
+                given: list[AnyAddress] = []
+                for held in self._held.values():
+                    after, address = held.block.release(handle)
+                    if address is not None:
+                        changes.append((held, after))
+                        given.append(address)
+                if not changes or await self._write(changes):
+                    return tuple(given)
             raise _contended(handle)
 
-    def _choose(self, handle: str, address: Address | None) -> _Held:
-        holding = self._find(lambda block: block.ordinal(handle) is not None)
+    async def _assign(
+        self,
+        handle: str,
+        attributes: Mapping[str, str] | None,
+        families: Callable[[], Sequence[Family]],
+        address: AnyAddress | None = None,
+    ) -> tuple[AnyAddress, ...]:
+        for _ in range(_ATTEMPTS):
+            await self._load()
+            changes: list[tuple[_Held, Block]] = []
+            given: list[AnyAddress] = []
+            for family in families():
+                held = self._choose(handle, family, address)
+                after, found = held.block.assign(handle, attributes, address)
+                given.append(found)
+                if after is not held.block:
+                    changes.append((held, after))
+            if not changes or await self._write(changes):
+                return tuple(given)
+        raise _contended(handle)
+
+    def _families(self, handle: str) -> tuple[Family, ...]:
+        """Of which `handle` is to have an address; IPv4 where there is nothing to give, which is then what is told."""
+        own = {Family.of(cidr) for cidr in self._own}
+        own |= {held.block.family for held in self._held.values() if held.block.ordinal(handle) is not None}
+        return tuple(family for family in Family if family in own) or (Family.IPV4,)
+
+    def _choose(self, handle: str, family: Family, address: AnyAddress | None) -> _Held:
+        holding = self._find(lambda block: block.family is family and block.ordinal(handle) is not None)
         if holding is not None:
             return holding
-        if not self._own:
+        own = [cidr for cidr in self._own if Family.of(cidr) is family]
+        if not own:
             raise BlockFullError(
                 f"node {self._node} has no addresses to give",
                 hint=f"apply the Node {self._node} with spec.podCIDRs in an IPPool that is not disabled",
             )
         if address is not None:
-            named = self._find(lambda block: block.cidr in self._own and address in block.cidr)
+            named = self._find(lambda block: block.cidr in own and address in block.cidr)
             if named is None:
                 raise ConflictError(
                     f"{address} is in no block of node {self._node}",
-                    hint=f"choose one from {', '.join(map(str, self._own))}",
+                    hint=f"choose one from {', '.join(map(str, own))}",
                 )
             return named
-        free = self._find(lambda block: block.cidr in self._own and block.free > 0)
+        free = self._find(lambda block: block.cidr in own and block.free > 0)
         if free is None:
-            usable = sum(len(self._held[cidr].block.usable) for cidr in self._own)
+            usable = sum(len(self._held[cidr].block.usable) for cidr in own)
             raise BlockFullError(
                 f"no free address on node {self._node}: all {usable} usable addresses of "
-                f"{', '.join(map(str, self._own))} are in use",
+                f"{', '.join(map(str, own))} are in use",
                 hint="remove pods from this node, or give it another podCIDR",
             )
         return free
@@ -153,7 +190,7 @@ class Allocator:
                     raise
                 _log.warning("%s: %s", item.key, error)  # most likely another node's: its damage must not stop us
         mine = {held.block.cidr: held for held in stored.values() if held.block.node == self._node}
-        own: dict[Prefix, _Held] = {}
+        own: dict[AnyPrefix, _Held] = {}
         for cidr in self._own:
             held = stored.get(key(cidr), _Held(Block(cidr, self._node), 0))
             if held.block.node != self._node:
@@ -169,22 +206,28 @@ class Allocator:
         self._held = own | {cidr: held for cidr, held in mine.items() if cidr not in own}
         self._stale = False
 
-    async def _write(self, before: _Held, after: Block) -> bool:
-        """Put `after` in the place of `before`; False, and memory is to be read again, when the store has another."""
-        where = key(after.cidr)
-        retired = after.cidr not in self._own and not after.allocations
+    async def _write(self, changes: Sequence[tuple[_Held, Block]]) -> bool:
+        """Put blocks in the place of what is held; False, and memory is to be read again, when the store has others."""
+        conditions: list[Compare] = []
+        writes: list[Put | Delete] = []
+        for before, after in changes:
+            where = key(after.cidr)
+            conditions.append(Compare(where, before.mod_revision))
+            writes.append(Delete(where) if self._retired(after) else Put(where, encode(after)))
         self._stale = True  # until it is known what the store did: a failed or cancelled call may have been carried out
-        done = await self._store.txn(
-            [Compare(where, before.mod_revision)], [Delete(where) if retired else Put(where, encode(after))]
-        )
+        done = await self._store.txn(conditions, writes)
         if not done.succeeded:
             return False
-        if retired:
-            del self._held[after.cidr]
-        else:
-            self._held[after.cidr] = _Held(after, done.revision)
+        for _, after in changes:
+            if self._retired(after):
+                del self._held[after.cidr]
+            else:
+                self._held[after.cidr] = _Held(after, done.revision)
         self._stale = False
         return True
+
+    def _retired(self, block: Block) -> bool:
+        return block.cidr not in self._own and not block.allocations
 
 
 def _contended(handle: str) -> EnvironmentFault:

@@ -5,7 +5,9 @@ were never used go first, ascending, then those given back, in the order in whic
 as a mark and a queue, so a block costs what was used of it and not what it could hold.
 
 The first and the last address (the block's network and broadcast address) are never given, except in a /31 or /32
-(RFC 3021). Calico gives them and the kernel would carry them, but stacks inside pods may treat them as special.
+(RFC 3021). Calico gives them and the kernel would carry them, but stacks inside pods may treat them as special. In an
+IPv6 block that is the first alone, the routers' anycast address (RFC 4291 section 2.6.1), except in a /127 or /128
+(RFC 6164); of one longer than 32 bits the first 2^32 addresses are given.
 """
 
 from __future__ import annotations
@@ -13,15 +15,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 from types import MappingProxyType
 from typing import Annotated
 
 import msgspec
 
 from routed.errors import ConflictError, EnvironmentFault, OperatorError
-from routed.model.address import Address, Prefix
+from routed.model.address import AnyAddress, AnyPrefix, Family
 
-_TINY = 31  # from this prefix length on, every address is a host's
+_TINY = 1  # with so many bits or fewer, every address is a host's
+_SPAN = 1 << 32  # ordinals fit 4 bytes
 
 
 class BlockFullError(EnvironmentFault):
@@ -56,7 +60,7 @@ class Block:
     those given back, oldest first (an array: 4 bytes each; never changed once the block is made).
     """
 
-    cidr: Prefix
+    cidr: AnyPrefix
     node: str
     allocations: Mapping[int, Allocation] = field(default_factory=lambda: MappingProxyType[int, Allocation]({}))
     fresh: int = 0
@@ -66,14 +70,21 @@ class Block:
     def usable(self) -> range:
         """The ordinals that may be given."""
         size = self.cidr.num_addresses
-        return range(size) if self.cidr.prefixlen >= _TINY else range(1, size - 1)
+        if self.cidr.max_prefixlen - self.cidr.prefixlen <= _TINY:
+            return range(size)
+        return range(1, size - 1 if self.family is Family.IPV4 else min(size, _SPAN))
+
+    @property
+    def family(self) -> Family:
+        """That of its addresses."""
+        return Family.of(self.cidr)
 
     @property
     def free(self) -> int:
         """How many addresses can still be given."""
         return len(self.usable) - len(self.allocations)
 
-    def address(self, ordinal: int) -> Address:
+    def address(self, ordinal: int) -> AnyAddress:
         """The address at `ordinal`."""
         return self.cidr.network_address + ordinal
 
@@ -82,8 +93,8 @@ class Block:
         return next((ordinal for ordinal, held in self.allocations.items() if held.handle == handle), None)
 
     def assign(
-        self, handle: str, attributes: Mapping[str, str] | None = None, address: Address | None = None
-    ) -> tuple[Block, Address]:
+        self, handle: str, attributes: Mapping[str, str] | None = None, address: AnyAddress | None = None
+    ) -> tuple[Block, AnyAddress]:
         """Give `handle` an address: the one it holds already, else `address`, else the next in order.
 
         Raises `AddressTakenError` when `address` is another's or none of this block's, or when the handle holds a
@@ -111,7 +122,7 @@ class Block:
         after = replace(self, allocations=MappingProxyType(allocations), fresh=fresh, released=queue)
         return after, self.address(ordinal)
 
-    def release(self, handle: str) -> tuple[Block, Address | None]:
+    def release(self, handle: str) -> tuple[Block, AnyAddress | None]:
         """Take back what `handle` holds, to the end of the queue; None when it holds nothing."""
         ordinal = self.ordinal(handle)
         if ordinal is None:
@@ -128,7 +139,7 @@ class Block:
         early = {ordinal for ordinal in self.released if ordinal in unused}  # asked for by name, then given back
         return next((ordinal for ordinal in unused if ordinal not in self.allocations and ordinal not in early), None)
 
-    def _asked(self, address: Address) -> int:
+    def _asked(self, address: AnyAddress) -> int:
         ordinal = int(address) - int(self.cidr.network_address)
         if ordinal not in self.usable:
             raise AddressTakenError(
@@ -178,7 +189,7 @@ def decode(data: bytes) -> Block:
     """The block in `data`; raises `BlockFormatError` for what is no block or contradicts itself."""
     try:
         stored = _decoder.decode(data)
-        empty = Block(Prefix(stored.cidr), stored.node)
+        empty = Block(ip_network(stored.cidr), stored.node)
     except ValueError as error:  # msgspec's errors are ValueErrors, as are ipaddress'
         raise _damaged("a stored address block", str(error)) from error
     where = f"the stored address block {stored.cidr}"

@@ -147,9 +147,9 @@ class Cluster:
                 return self.any_blocks[block]
         return None
 
-    def assignable(self, node: str) -> tuple[Prefix, ...]:
+    def assignable(self, node: str) -> tuple[AnyPrefix, ...]:
         """The blocks of `node` from which addresses are given: those of a disabled pool only keep what was given."""
-        blocks = self.own_blocks(node)
+        blocks = self.any_own_blocks(node)
         return tuple(block for block in blocks if not ((pool := self.pool(block)) and pool.spec.disabled))
 
     @cached_property

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from routed.model.address import Address
+from routed.model.address import AnyAddress
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One wired pod interface: `address`/32 is reached through `host_interface` (a veth end in the node)."""
+    """An address of a wired pod interface: it is reached through `host_interface` (a veth end in the node).
+
+    An interface with addresses of both families has an endpoint for each.
+    """
 
     container_id: str
     interface: str  # inside the sandbox, e.g. eth0
-    address: Address
+    address: AnyAddress
     host_interface: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from routed.model.address import HostAddress
+from routed.model.address import AnyHostAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,4 +16,4 @@ class Interface:
     mtu: int
     up: bool
     kind: str = ""  # IFLA_INFO_KIND: veth, ipip, bridge, ...; empty for hardware
-    addresses: tuple[HostAddress, ...] = ()
+    addresses: tuple[AnyHostAddress, ...] = ()

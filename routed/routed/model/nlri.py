@@ -6,7 +6,10 @@ costs 1.5 us to make and 0.6 us to hash; bytes cost nothing to make and hash onc
 
 from __future__ import annotations
 
-from routed.model.address import AnyPrefix, Prefix
+from ipaddress import IPv4Network, IPv6Network
+from typing import Literal, overload
+
+from routed.model.address import AnyPrefix, Family
 
 Nlri = bytes
 """A prefix in wire form. The family is that of the table it is in."""
@@ -21,9 +24,19 @@ def from_prefix(prefix: AnyPrefix) -> Nlri:
     return bytes((length,)) + prefix.network_address.packed[: OCTETS[length]]
 
 
-def to_prefix(nlri: Nlri) -> Prefix:
-    """The IPv4 prefix that `nlri` says."""
-    return Prefix((nlri[1:].ljust(4, b"\0"), nlri[0]))
+@overload
+def to_prefix(nlri: Nlri, family: Literal[Family.IPV4] = Family.IPV4) -> IPv4Network: ...
+
+
+@overload
+def to_prefix(nlri: Nlri, family: Family) -> AnyPrefix: ...
+
+
+def to_prefix(nlri: Nlri, family: Family = Family.IPV4) -> AnyPrefix:
+    """The prefix that `nlri` says in a table of `family`."""
+    if family is Family.IPV4:
+        return IPv4Network((nlri[1:].ljust(4, b"\0"), nlri[0]))
+    return IPv6Network((nlri[1:].ljust(16, b"\0"), nlri[0]))
 
 
 def widened(nlri: Nlri, length: int) -> Nlri:

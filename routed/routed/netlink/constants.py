@@ -75,6 +75,7 @@ class Ifa(IntEnum):
     ADDRESS = 1
     LOCAL = 2
     LABEL = 3
+    FLAGS = 8
     PROTO = 11  # Linux 5.18 and later: who configured the address
 
 
@@ -93,6 +94,7 @@ class Rta(IntEnum):
     CACHEINFO = 12
     TABLE = 15
     VIA = 18
+    PREF = 20
     ENCAP = 22
     NH_ID = 30
 
@@ -140,11 +142,14 @@ RTN_PROHIBIT = 8
 RTNH_F_ONLINK = 4
 RTM_F_CLONED = 0x200
 NUD_PERMANENT = 0x80
+IFA_F_NODAD = 0x02
 
 RTMGRP_LINK = 1
 RTMGRP_NEIGH = 4
 RTMGRP_IPV4_IFADDR = 0x10
 RTMGRP_IPV4_ROUTE = 0x40
+RTMGRP_IPV6_IFADDR = 0x100
+RTMGRP_IPV6_ROUTE = 0x400
 RTMGRP_IPV4_NETCONF = 1 << 23  # RTNLGRP_IPV4_NETCONF is group 24; the header has no RTMGRP name for it
 
 RTEXT_FILTER_SKIP_STATS = 8  # linux/rtnetlink.h: link dumps without counters are a third of the size

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 
+from routed.model.address import AnyAddress
 from routed.netlink.constants import Flag, Msg
 
 HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: len, type, flags, seq, pid
@@ -20,6 +20,7 @@ _NESTED = 0x8000
 _TYPE_MASK = 0x3FFF
 
 AF_INET = 2
+AF_INET6 = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ def text(kind: int, value: str) -> bytes:
     return attr(kind, value.encode() + b"\0")
 
 
-def ipv4(kind: int, value: IPv4Address) -> bytes:
-    """An attribute of an IPv4 address."""
+def ip(kind: int, value: AnyAddress) -> bytes:
+    """An attribute of an address: which family it is of, the header says."""
     return attr(kind, value.packed)
 
 

@@ -7,13 +7,16 @@ same; what they mean to routed is decided elsewhere.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
+from routed.model.address import AnyAddress, AnyHostAddress, AnyPrefix, Family
 from routed.netlink import constants as c
 from routed.netlink.constants import Ifa, Ifla, Rta
 from routed.netlink.message import (
     AF_INET,
+    AF_INET6,
     IFADDR,
     IFINFO,
     RTMSG,
@@ -21,7 +24,7 @@ from routed.netlink.message import (
     as_u32,
     attr,
     attrs,
-    ipv4,
+    ip,
     u32,
 )
 
@@ -29,6 +32,12 @@ _RTNH = struct.Struct("=HBBi")  # struct rtnexthop: len, flags, hops, ifindex
 _RTNL_KNOWN = frozenset(
     {Rta.DST, Rta.OIF, Rta.GATEWAY, Rta.PRIORITY, Rta.PREFSRC, Rta.MULTIPATH, Rta.CACHEINFO, Rta.TABLE}
 )
+_VIA = struct.Struct("=H")  # struct rtvia: family, then the address
+_VIA_IPV6 = _VIA.pack(AF_INET6)
+_MEDIUM = b"\0"  # RTA_PREF, which the kernel states on every IPv6 route: RFC 4191's preference, medium unless asked
+_REJECTING = frozenset({c.RTN_BLACKHOLE, c.RTN_UNREACHABLE, c.RTN_PROHIBIT})
+AF = {Family.IPV4: AF_INET, Family.IPV6: AF_INET6}
+"""The kernel's numbers of the families."""
 
 DUMP_LINKS = IFINFO.pack(0, 0, 0, 0, 0) + u32(Ifla.EXT_MASK, c.RTEXT_FILTER_SKIP_STATS)
 
@@ -72,33 +81,34 @@ class LinkEntry:
 
 @dataclass(frozen=True, slots=True)
 class AddressEntry:
-    """RTM_NEWADDR of IPv4. `peer` is set on point-to-point addresses only; `protocol` is IFA_PROTO, 0 when unsaid."""
+    """RTM_NEWADDR. `peer` is set on point-to-point addresses only; `protocol` is IFA_PROTO, 0 when unsaid."""
 
     index: int
-    address: IPv4Interface
-    peer: IPv4Address | None = None
+    address: AnyHostAddress
+    peer: AnyAddress | None = None
     protocol: int = 0
     scope: int = c.RT_SCOPE_UNIVERSE
 
     def pack(self) -> bytes:
         """The body that adds or deletes this address. Kernels before 5.18 do not keep `protocol`."""
-        body = IFADDR.pack(AF_INET, self.address.network.prefixlen, 0, self.scope, self.index)
-        body += ipv4(Ifa.LOCAL, self.address.ip) + ipv4(Ifa.ADDRESS, self.peer or self.address.ip)
+        body = IFADDR.pack(AF[Family.of(self.address)], self.address.network.prefixlen, 0, self.scope, self.index)
+        body += ip(Ifa.LOCAL, self.address.ip) + ip(Ifa.ADDRESS, self.peer or self.address.ip)
         if self.protocol:
             body += attr(Ifa.PROTO, bytes([self.protocol]))
         return body
 
     @classmethod
     def unpack(cls, body: bytes) -> AddressEntry:
-        """The address of an RTM_NEWADDR or RTM_DELADDR body of family AF_INET."""
-        _, length, _, scope, index = IFADDR.unpack_from(body)
+        """The address of an RTM_NEWADDR or RTM_DELADDR body."""
+        family, length, _, scope, index = IFADDR.unpack_from(body)
         found = attrs(body, IFADDR.size)
-        remote = IPv4Address(found[Ifa.ADDRESS])
-        local = IPv4Address(found.get(Ifa.LOCAL, found[Ifa.ADDRESS]))
+        remote = found[Ifa.ADDRESS]
+        local = found.get(Ifa.LOCAL, remote)
+        host = IPv6Interface((local, length)) if family == AF_INET6 else IPv4Interface((local, length))
         return cls(
             index=index,
-            address=IPv4Interface((local, length)),
-            peer=remote if remote != local else None,
+            address=host,
+            peer=_address(remote) if remote != local else None,
             protocol=found[Ifa.PROTO][0] if Ifa.PROTO in found else 0,
             scope=scope,
         )
@@ -106,26 +116,30 @@ class AddressEntry:
 
 @dataclass(frozen=True, slots=True)
 class HopEntry:
-    """One next hop: through `gateway` (None: the destination is on the link) out of device `index`."""
+    """One next hop: through `gateway` (None: the destination is on the link) out of device `index`.
+
+    The gateway of an IPv4 route may be an IPv6 one (RTA_VIA).
+    """
 
     index: int
-    gateway: IPv4Address | None = None
+    gateway: AnyAddress | None = None
     onlink: bool = False
     weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class RouteEntry:
-    """RTM_NEWROUTE of IPv4.
+    """RTM_NEWROUTE.
 
     `kind` is RTN_*, `scope` RT_SCOPE_*. A blackhole has no hop; neither has a route by nexthop object when
     net.ipv4.nexthop_compat_mode is 0. `others` are the attribute types that it, or a hop of it, carries beyond what is
-    represented here, e.g. a gateway of another family (RTA_VIA).
+    represented here. For IPv6 the kernel reads and tells other things than for IPv4: the scope is always universe, a
+    metric of 0 becomes 1024.
     """
 
-    destination: IPv4Network
+    destination: AnyPrefix
     hops: tuple[HopEntry, ...] = ()
-    source: IPv4Address | None = None
+    source: AnyAddress | None = None
     metric: int = 0
     tos: int = 0
     table: int = c.RT_TABLE_MAIN
@@ -140,39 +154,49 @@ class RouteEntry:
         flags = c.RTNH_F_ONLINK if single is not None and single.onlink else 0
         table = self.table if self.table < 256 else c.RT_TABLE_COMPAT
         length = self.destination.prefixlen
-        body = RTMSG.pack(AF_INET, length, 0, self.tos, table, self.protocol, self.scope, self.kind, flags)
+        family = AF[Family.of(self.destination)]
+        body = RTMSG.pack(family, length, 0, self.tos, table, self.protocol, self.scope, self.kind, flags)
         body += u32(Rta.TABLE, self.table)
         if length:
-            body += ipv4(Rta.DST, self.destination.network_address)
+            body += ip(Rta.DST, self.destination.network_address)
         if self.metric:
             body += u32(Rta.PRIORITY, self.metric)
         if self.source is not None:
-            body += ipv4(Rta.PREFSRC, self.source)
+            body += ip(Rta.PREFSRC, self.source)
         if single is not None:
             body += u32(Rta.OIF, single.index)
             if single.gateway is not None:
-                body += ipv4(Rta.GATEWAY, single.gateway)
+                body += _pack_gateway(single.gateway, family)
         elif self.hops:
-            body += attr(Rta.MULTIPATH, b"".join(_pack_hop(hop) for hop in self.hops))
+            body += attr(Rta.MULTIPATH, b"".join(_pack_hop(hop, family) for hop in self.hops))
         return body
 
     @classmethod
     def unpack(cls, body: bytes) -> RouteEntry:
-        """The route of an RTM_NEWROUTE or RTM_DELROUTE body of family AF_INET."""
-        _, length, _, tos, table, protocol, scope, kind, flags = RTMSG.unpack_from(body)
+        """The route of an RTM_NEWROUTE or RTM_DELROUTE body."""
+        family, length, _, tos, table, protocol, scope, kind, flags = RTMSG.unpack_from(body)
         found = attrs(body, RTMSG.size)
         hops: tuple[HopEntry, ...] = ()
         others = found.keys() - _RTNL_KNOWN
+        if found.get(Rta.PREF) == _MEDIUM:
+            others.discard(Rta.PREF)
         if Rta.MULTIPATH in found:
             hops, strange = _unpack_hops(found[Rta.MULTIPATH])
             others |= strange
-        elif Rta.OIF in found:
-            gateway = IPv4Address(found[Rta.GATEWAY]) if Rta.GATEWAY in found else None
+        elif Rta.OIF in found and not (family == AF_INET6 and kind in _REJECTING):  # an IPv6 blackhole is told with lo
+            gateway = _unpack_gateway(found)
+            if gateway is not None:
+                others.discard(Rta.VIA)
             hops = (HopEntry(as_u32(found[Rta.OIF]), gateway, bool(flags & c.RTNH_F_ONLINK)),)
+        network: AnyPrefix
+        if family == AF_INET6:
+            network = IPv6Network((found.get(Rta.DST, bytes(16)), length))
+        else:
+            network = IPv4Network((found.get(Rta.DST, bytes(4)), length))
         return cls(
-            destination=IPv4Network((found.get(Rta.DST, bytes(4)), length)),
+            destination=network,
             hops=hops,
-            source=IPv4Address(found[Rta.PREFSRC]) if Rta.PREFSRC in found else None,
+            source=_address(found[Rta.PREFSRC]) if Rta.PREFSRC in found else None,
             metric=as_u32(found[Rta.PRIORITY]) if Rta.PRIORITY in found else 0,
             tos=tos,
             table=as_u32(found[Rta.TABLE]) if Rta.TABLE in found else table,
@@ -183,9 +207,9 @@ class RouteEntry:
         )
 
 
-def route_filter(*, table: int = c.RT_TABLE_MAIN, protocol: int = 0) -> bytes:
+def route_filter(*, family: Family = Family.IPV4, table: int = c.RT_TABLE_MAIN, protocol: int = 0) -> bytes:
     """The body of a strict RTM_GETROUTE dump: the kernel itself leaves out other tables and, if given, protocols."""
-    return RTMSG.pack(AF_INET, 0, 0, 0, 0, protocol, 0, 0, 0) + u32(Rta.TABLE, table)
+    return RTMSG.pack(AF[family], 0, 0, 0, 0, protocol, 0, 0, 0) + u32(Rta.TABLE, table)
 
 
 def protocol_of(body: bytes) -> int:
@@ -193,8 +217,26 @@ def protocol_of(body: bytes) -> int:
     return body[5]
 
 
-def _pack_hop(hop: HopEntry) -> bytes:
-    inner = ipv4(Rta.GATEWAY, hop.gateway) if hop.gateway is not None else b""
+def _address(packed: bytes) -> AnyAddress:
+    return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+
+
+def _pack_gateway(gateway: AnyAddress, family: int) -> bytes:
+    """The gateway of a route of `family`."""
+    if AF[Family.of(gateway)] == family:
+        return ip(Rta.GATEWAY, gateway)
+    return attr(Rta.VIA, _VIA.pack(AF[Family.of(gateway)]) + gateway.packed)
+
+
+def _unpack_gateway(found: Mapping[int, bytes]) -> AnyAddress | None:
+    if Rta.GATEWAY in found:
+        return _address(found[Rta.GATEWAY])
+    via = found.get(Rta.VIA, b"")
+    return IPv6Address(via[_VIA.size :]) if via.startswith(_VIA_IPV6) and len(via) == _VIA.size + 16 else None
+
+
+def _pack_hop(hop: HopEntry, family: int) -> bytes:
+    inner = _pack_gateway(hop.gateway, family) if hop.gateway is not None else b""
     flags = c.RTNH_F_ONLINK if hop.onlink else 0
     return _RTNH.pack(_RTNH.size + len(inner), flags, hop.weight - 1, hop.index) + inner
 
@@ -209,8 +251,8 @@ def _unpack_hops(payload: bytes) -> tuple[tuple[HopEntry, ...], set[int]]:
         if length < _RTNH.size:
             break
         found = attrs(payload[offset : offset + length], _RTNH.size)
-        gateway = IPv4Address(found[Rta.GATEWAY]) if Rta.GATEWAY in found else None
+        gateway = _unpack_gateway(found)
         hops.append(HopEntry(index, gateway, bool(flags & c.RTNH_F_ONLINK), weight + 1))
-        others |= found.keys() - {Rta.GATEWAY}
+        others |= found.keys() - ({Rta.GATEWAY, Rta.VIA} if gateway is not None else {Rta.GATEWAY})
         offset += (length + 3) & ~3
     return tuple(hops), others

@@ -11,23 +11,28 @@ import struct
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
-from routed.model.nlri import OCTETS, Nlri, to_prefix
+from routed.model.address import AnyPrefix, Family
+from routed.model.nlri import OCTETS, Nlri, from_prefix, to_prefix
 from routed.netlink.constants import RT_TABLE_MAIN, Flag, Msg, Rta
-from routed.netlink.message import HEADER, RTMSG, pack, u32
+from routed.netlink.message import AF_INET, AF_INET6, HEADER, RTMSG, pack, u32
 from routed.netlink.objects import RouteEntry
 
 _ATTR = struct.Struct("=HH")
 _TABLE_AT = RTMSG.size
 _DESTINATION_AT = _TABLE_AT + 8
 _ADDRESS_AT = _DESTINATION_AT + _ATTR.size
-_REST_AT = _ADDRESS_AT + 4
-_MAIN_AND_DESTINATION = u32(Rta.TABLE, RT_TABLE_MAIN) + _ATTR.pack(8, Rta.DST)
+_REST_AT, _REST6_AT = _ADDRESS_AT + 4, _ADDRESS_AT + 16
+_MAIN = u32(Rta.TABLE, RT_TABLE_MAIN)
+_MAIN_AND_DESTINATION = _MAIN + _ATTR.pack(8, Rta.DST)
+_MAIN_AND_DESTINATION6 = _MAIN + _ATTR.pack(20, Rta.DST)
+_FAMILY6 = bytes((AF_INET6,))
 _ENDS = tuple(_ADDRESS_AT + octets for octets in OCTETS)
 _SEQ_AT = 8  # in struct nlmsghdr
 _FLAGS_AT = 6
-_DEFAULT = IPv4Network((0, 0))
+ANYWHERE: dict[Family, AnyPrefix] = {Family.IPV4: IPv4Network((0, 0)), Family.IPV6: IPv6Network((0, 0))}
+"""What stands for any prefix of a family."""
 
 
 def split(body: bytes) -> tuple[Nlri, bytes]:
@@ -35,11 +40,12 @@ def split(body: bytes) -> tuple[Nlri, bytes]:
 
     The kernel writes table and destination first; where it ever does not, the rest is the whole body.
     """
-    if body[_TABLE_AT:_ADDRESS_AT] == _MAIN_AND_DESTINATION:
+    start = body[_TABLE_AT:_ADDRESS_AT]
+    if start == _MAIN_AND_DESTINATION and body[0] == AF_INET:
         return body[1:2] + body[_ADDRESS_AT : _ENDS[body[1]]], body[2:_TABLE_AT] + body[_REST_AT:]
-    prefix = RouteEntry.unpack(body).destination
-    length = prefix.prefixlen
-    return bytes((length,)) + prefix.network_address.packed[: OCTETS[length]], body
+    if start == _MAIN_AND_DESTINATION6 and body[0] == AF_INET6:
+        return body[1:2] + body[_ADDRESS_AT : _ENDS[body[1]]], _FAMILY6 + body[2:_TABLE_AT] + body[_REST6_AT:]
+    return from_prefix(RouteEntry.unpack(body).destination), body
 
 
 class RouteReader:
@@ -49,19 +55,21 @@ class RouteReader:
         self._entries: dict[bytes, RouteEntry] = {}
 
     def read(self, body: bytes) -> tuple[Nlri, RouteEntry]:
-        """The prefix, and the route with 0.0.0.0/0 in its place."""
+        """The prefix, and the route with that of its family that is `ANYWHERE` in its place."""
         nlri, rest = split(body)
         entry = self._entries.get(rest)
         if entry is None:
             if len(self._entries) > 4096:  # bodies of many kinds: what is kept here must not grow for ever
                 self._entries.clear()
-            entry = self._entries[rest] = replace(RouteEntry.unpack(body), destination=_DEFAULT)
+            whole_entry = RouteEntry.unpack(body)
+            anywhere = ANYWHERE[Family.of(whole_entry.destination)]
+            entry = self._entries[rest] = replace(whole_entry, destination=anywhere)
         return nlri, entry
 
 
 def whole(nlri: Nlri, entry: RouteEntry) -> RouteEntry:
     """The route that `RouteReader.read` took apart."""
-    return replace(entry, destination=to_prefix(nlri))
+    return replace(entry, destination=to_prefix(nlri, Family.of(entry.destination)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +81,9 @@ class Template:
 
     @classmethod
     def of(cls, kind: Msg, flags: int, entry: RouteEntry, length: int) -> Template:
-        """`entry` with any destination of `length`."""
-        message = pack(kind, flags, 0, replace(entry, destination=IPv4Network((0, length))).pack())
+        """`entry` with any destination of `length`, of the family of the one it has."""
+        destination = to_prefix(bytes((length,)), Family.of(entry.destination))
+        message = pack(kind, flags, 0, replace(entry, destination=destination).pack())
         return cls(message, length)
 
     def fill(self, nlris: Sequence[Nlri], seq: int) -> bytearray:

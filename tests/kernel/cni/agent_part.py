@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from pathlib import Path
 
 from routed.ipam.allocator import Allocator
@@ -14,12 +14,12 @@ from routed_cni.plugin import Plugin
 from routed_cni.server import Server
 
 
-async def main(socket_path: Path, store_path: Path, cidr: str, mtu: int) -> None:
+async def main(socket_path: Path, store_path: Path, cidrs: str, mtu: int) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     store = SqliteStore(store_path)
     plugin = Plugin(
-        Allocator(store, [IPv4Network(cidr)], node="node"),
+        Allocator(store, [ip_network(cidr) for cidr in cidrs.split(",")], node="node"),
         mtu=lambda: mtu,
         on_change=lambda _: None,
         ready=lambda: None,

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from routed_cni.wiring import host_interface
 
 MTU = 1480
 CIDR = "10.9.0.0/26"
+CIDR6 = "fd00:9::/64"
 CONFIGURATION = {"cniVersion": "1.0.0", "name": "routed", "type": "routed-cni"}
 _numbers = itertools.count(1)
 
@@ -58,10 +59,16 @@ class Answer:
         address: str = self.result["ips"][0]["address"]
         return address.removesuffix("/32")
 
+    @property
+    def address6(self) -> str:
+        address: str = self.result["ips"][1]["address"]
+        return address.removesuffix("/128")
+
 
 class Node:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *cidrs: str) -> None:
         self.directory = directory
+        self.cidrs = cidrs or (CIDR,)
         self.name = f"rtdcn{os.getpid()}n{next(_numbers)}"
         self.namespaces = list[str]()
         self._agent: subprocess.Popen[bytes] | None = None
@@ -86,7 +93,7 @@ class Node:
     def start(self) -> None:
         """Calls wait for the socket: that is the shim's work."""
         program = str(Path(__file__).with_name("agent_part.py"))
-        arguments = (str(self.directory / "cni.sock"), str(self.store), CIDR, str(MTU))
+        arguments = (str(self.directory / "cni.sock"), str(self.store), ",".join(self.cidrs), str(MTU))
         self._agent = subprocess.Popen(
             ["nsenter", f"--net=/run/netns/{self.name}", sys.executable, program, *arguments]
         )
@@ -150,7 +157,7 @@ class Node:
 
         async def read() -> list[str]:
             store = SqliteStore(self.store)
-            allocator = Allocator(store, [IPv4Network(CIDR)], node="node")
+            allocator = Allocator(store, [ip_network(cidr) for cidr in self.cidrs], node="node")
             await allocator.load()
             await store.close()
             return [held.handle for held in allocator.allocations().values()]

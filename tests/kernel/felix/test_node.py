@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from routed.model.endpoint import Endpoint
 from routed.netlink.socket import Netlink
 from routed_felix.calc import desired, pod_mtu
 from routed_felix.dataplane import Dataplane
-from routed_felix.state import Encapsulation, ProblemKind, Settings
+from routed_felix.state import Desired, Encapsulation, Hop, ProblemKind, Route, RouteKey, Settings
 from routed_felix.tunnel import driver_available
 
 
@@ -116,13 +116,23 @@ def test_an_interface_of_another_kind_under_the_tunnels_name_is_no_tunnel(world:
     assert "UP" not in world.link("tunl0")["flags"]
 
 
-def test_a_gateway_of_another_family_is_seen_as_one_that_our_routes_cannot_name(world: World) -> None:
+def test_a_gateway_of_another_family_is_one_like_any_other(world: World) -> None:
     world.ip("-4", "route", "replace", "default", "via", "inet6", "fe80::1", "dev", "eth1")
     world.ip("-4", "route", "add", "10.9.0.0/16", "nexthop", "via", "inet6", "fe80::1", "dev", "eth1")
     world.ip("-4", "route", "add", "10.8.0.0/16", "via", "10.1.1.1")
     with Dataplane(Settings(), world.path) as plane:
-        whole = {str(each.prefix): each.whole for each in plane.read().underlay}
-    assert (whole["0.0.0.0/0"], whole["10.9.0.0/16"], whole["10.8.0.0/16"]) == (False, False, True)
+        found = {str(each.prefix): (each.hops, each.whole) for each in plane.read().underlay}
+        by_ipv6 = Hop("eth1", IPv6Address("fe80::1"))
+        assert found["0.0.0.0/0"] == found["10.9.0.0/16"] == ((by_ipv6,), True)
+        assert found["10.8.0.0/16"] == ((Hop("eth1", IPv4Address("10.1.1.1")),), True)
+        shared = Route(hops=(Hop("eth1", IPv4Address("10.1.1.1")), by_ipv6))
+        routes = {IPv4Network("192.168.1.0/26"): Route(hops=(by_ipv6,)), IPv4Network("192.168.2.0/26"): shared}
+        state = Desired(routes={RouteKey(prefix, 1024): route for prefix, route in routes.items()})
+        assert plane.apply(state).complete
+        assert world.routes()["192.168.1.0/26"]["via"] == {"family": "inet6", "host": "fe80::1"}
+        with world.listen() as listener:
+            assert plane.apply(state).changed == 0
+            assert listener.heard() == []
 
 
 def test_the_pod_mtu_follows_the_uplinks(world: World) -> None:
@@ -143,3 +153,18 @@ def test_a_tunnel_that_cannot_be_made_does_not_cost_the_direct_routes(world: Wor
     assert "modprobe ipip" in report.failures["tunl0"]
     assert IPv4Interface("192.168.11.1/32") in report.failures
     assert set(world.routes()) == {"192.168.11.0/26", "192.168.12.0/26"}
+
+
+FORWARDING6 = "net/ipv6/conf/all/forwarding"
+
+
+def test_a_node_that_is_made_to_forward_ipv6_still_listens_to_its_routers(world: World) -> None:
+    for name, value in (("eth1", "1"), ("default", "1"), ("lo", "0")):
+        world.set_sysctl(f"net/ipv6/conf/{name}/accept_ra", value)
+    with Dataplane(Settings(), world.path) as plane:
+        state = Desired(sysctls={FORWARDING6: "1"})
+        assert plane.apply(state).complete
+        assert world.sysctl(FORWARDING6) == "1"
+        found = [world.sysctl(f"net/ipv6/conf/{name}/accept_ra") for name in ("eth1", "default", "lo")]
+        assert found == ["2", "2", "0"]
+        assert plane.apply(state).changed == 0

@@ -73,7 +73,7 @@ class World:
         if self.wiring_fails:
             raise self.wiring_fails
         self.links.add(plan.host_interface)
-        return Attachment(plan.host_interface, "", plan.interface, "", plan.sandbox, plan.address, plan.mtu)
+        return Attachment(plan.host_interface, "", plan.interface, "", plan.sandbox, plan.addresses, plan.mtu)
 
     def unwire(self, name: str) -> bool:
         self.log.append("unwire")

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -163,8 +164,18 @@ def test_a_variable_that_is_none_of_cni_is_refused(data: bytes):
 
 
 ATTACHMENT = Attachment(
-    "rtd0123456789a", "ee:ee:ee:ee:ee:ee", "eth0", "02:00:00:00:00:01", "/n", IPv4Address("10.1.0.1"), 1480
+    "rtd0123456789a", "ee:ee:ee:ee:ee:ee", "eth0", "02:00:00:00:00:01", "/n", (IPv4Address("10.1.0.1"),), 1480
 )
+
+
+def test_a_result_with_both_families_has_a_route_for_each():
+    both = replace(ATTACHMENT, addresses=(IPv4Address("10.1.0.1"), IPv6Address("fd00::1")))
+    result = json.loads(encode_result("1.0.0", both))
+    assert result["ips"] == [
+        {"address": "10.1.0.1/32", "gateway": "169.254.1.1", "interface": 1},
+        {"address": "fd00::1/128", "gateway": "fe80::ecee:eeff:feee:eeee", "interface": 1},
+    ]
+    assert result["routes"] == [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
 
 
 def test_a_result_of_version_1_0_0():

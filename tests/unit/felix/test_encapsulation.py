@@ -276,7 +276,7 @@ def test_one_uplink_with_the_node_address_needs_no_host_routes_to_members() -> N
     assert route(desired(view(best=learned({B1: "10.2.2.21"}))), "10.2.2.21/32") is None
 
 
-BY_IPV6 = UnderlayRoute(IPv4Network("0.0.0.0/0"), (Hop("eth2"),), whole=False)  # via inet6 fe80::1
+BY_IPV6 = UnderlayRoute(IPv4Network("0.0.0.0/0"), (Hop("eth2"),), whole=False)  # with a label
 UNNUMBERED = {"eth1": ETH1, "eth2": Interface("eth2", 3, 1500, True)}
 
 

@@ -53,6 +53,12 @@ def test_own_prefixes_are_never_routed_elsewhere() -> None:
     assert decision(result, A1).encapsulation is Encapsulation.BLACKHOLE
 
 
+def test_ipv6_is_forwarded_by_a_node_that_has_an_ipv6_block() -> None:
+    assert "net/ipv6/conf/all/forwarding" not in desired(view()).sysctls
+    dual = cluster(a1=(*NODES["a1"], "fd00:1::/64"))
+    assert desired(view(cluster=dual)).sysctls["net/ipv6/conf/all/forwarding"] == "1"
+
+
 def test_the_tunnel_device_is_wanted_up_with_the_underlays_mtu_less_the_outer_header() -> None:
     result = desired(view())
     assert result.links == {"tunl0": Link("ipip", 1480)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_network
 from typing import Any
 
 from routed.model.cluster import Cluster
@@ -38,7 +38,7 @@ DEFAULT = UnderlayRoute(IPv4Network("0.0.0.0/0"), (Hop("eth1", IPv4Address(TOR))
 
 def node(name: str, address: str, *blocks: str) -> Node:
     bgp = NodeBGPSpec(ipv4_address=IPv4Interface(address))
-    spec = NodeSpec(bgp=bgp, pod_cidrs=tuple(IPv4Network(block) for block in blocks))
+    spec = NodeSpec(bgp=bgp, pod_cidrs=tuple(ip_network(block) for block in blocks))
     return Node(metadata=Metadata(name=name), spec=spec)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -132,7 +132,7 @@ def test_two_writers_of_one_block_never_give_one_address_twice(tmp_path: Path):
             seen.append(await one.assign(f"one{number}"))
             seen.append(await two.assign(f"two{number}"))
         assert len(set(seen)) == 10
-        assert await one.release("two0") == seen[1]
+        assert await one.release("two0") == (seen[1],)
 
     run(tmp_path, story)
 
@@ -161,7 +161,7 @@ def test_an_assignment_whose_answer_was_lost_is_found_by_its_release(tmp_path: P
         store.lose_next_answer = True
         with pytest.raises(EnvironmentFault):
             await allocator.assign("h")
-        assert await allocator.release("h") == IPv4Address("10.1.0.1")
+        assert await allocator.release("h") == (IPv4Address("10.1.0.1"),)
 
     run(tmp_path, story)
 
@@ -213,7 +213,7 @@ def test_a_block_taken_from_the_node_gives_no_more_but_keeps_its_pods_over_a_res
         restarted = Allocator(store, [OTHER], node="a")
         await restarted.load()
         assert old in restarted.allocations()
-        assert await restarted.release("old") == old
+        assert await restarted.release("old") == (old,)
         assert await store.get(key(BLOCK)) is None
 
     run(tmp_path, story)
@@ -258,5 +258,59 @@ def test_constant_interference_ends_in_an_error_that_says_so(tmp_path: Path):
     async def story(store: Moody) -> None:
         with pytest.raises(EnvironmentFault, match="second agent"):
             await Allocator(Contended(store), [BLOCK], node="a").assign("h")
+
+    run(tmp_path, story)
+
+
+BLOCK6 = IPv6Network("fd00:1::/64")
+
+
+def test_a_handle_gets_an_address_of_each_family_in_one_transaction(tmp_path: Path):
+    async def story(store: Moody) -> None:
+        allocator = Allocator(store, [BLOCK6, BLOCK], node="a")
+        both = await allocator.assign_each("h", {"pod": "p"})
+        assert both == (IPv4Address("10.1.0.1"), IPv6Address("fd00:1::1"))
+        assert store.transactions == 1
+        assert await allocator.assign_each("h") == both
+        restarted = Allocator(store, [BLOCK, BLOCK6], node="a")
+        await restarted.load()
+        assert {held.handle for held in restarted.allocations().values()} == {"h"}
+        assert await restarted.release("h") == both
+        assert (restarted.allocations(), store.transactions) == ({}, 2)
+
+    run(tmp_path, story)
+
+
+def test_with_one_family_used_up_nothing_is_given_of_the_other(tmp_path: Path):
+    async def story(store: Moody) -> None:
+        tiny = IPv6Network("fd00:2::/128")
+        allocator = Allocator(store, [BLOCK, tiny], node="a")
+        await allocator.assign_each("first")
+        with pytest.raises(BlockFullError, match="fd00:2::/128"):
+            await allocator.assign_each("second")
+        assert {held.handle for held in allocator.allocations().values()} == {"first"}
+
+    run(tmp_path, story)
+
+
+def test_a_pod_from_before_ipv6_gets_its_second_address_when_it_is_added_again(tmp_path: Path):
+    async def story(store: Moody) -> None:
+        allocator = Allocator(store, [BLOCK], node="a")
+        (before,) = await allocator.assign_each("h")
+        await allocator.set_blocks([BLOCK, BLOCK6])
+        assert await allocator.assign_each("h") == (before, IPv6Address("fd00:1::1"))
+
+    run(tmp_path, story)
+
+
+def test_a_family_whose_blocks_went_away_keeps_what_was_given(tmp_path: Path):
+    async def story(store: Moody) -> None:
+        allocator = Allocator(store, [BLOCK, BLOCK6], node="a")
+        both = await allocator.assign_each("h")
+        await allocator.set_blocks([BLOCK])
+        assert await allocator.assign_each("h") == both
+        assert await allocator.assign_each("new") == (IPv4Address("10.1.0.2"),)
+        assert await allocator.release("h") == both
+        assert [item.key for item in (await store.range("/routed/v1/ipam/blocks/")).items] == [key(BLOCK)]
 
     run(tmp_path, story)

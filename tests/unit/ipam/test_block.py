@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import msgspec
 import pytest
@@ -259,3 +259,26 @@ def test_assigning_until_full_gives_each_usable_address_once(cidr: str, handles:
             break
         seen.append(address)
     assert seen == [block.address(ordinal) for ordinal in block.usable][: len(handles)]
+
+
+@pytest.mark.parametrize(
+    ("cidr", "first", "last"),
+    [
+        ("fd00::/120", "fd00::1", "fd00::ff"),  # no broadcast, but the routers' anycast address
+        ("fd00::/127", "fd00::", "fd00::1"),
+        ("fd00::5/128", "fd00::5", "fd00::5"),
+        ("fd00::/64", "fd00::1", "fd00::ffff:ffff"),
+    ],
+)
+def test_what_an_ipv6_block_gives(cidr: str, first: str, last: str):
+    block = Block(IPv6Network(cidr), "node-a")
+    assert block.address(block.usable[0]) == IPv6Address(first)
+    assert block.address(block.usable[-1]) == IPv6Address(last)
+    block, given = block.assign("h")
+    assert given == IPv6Address(first)
+    assert decode(encode(block)) == block
+    if len(block.usable) > 1:
+        block, asked = block.assign("last", address=IPv6Address(last))
+        assert (asked, decode(encode(block))) == (IPv6Address(last), block)
+    with pytest.raises(AddressTakenError):
+        block.assign("other", address=IPv6Address(last) + 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
 
 import pytest
 from hypothesis import given
@@ -22,24 +22,43 @@ networks = st.builds(
     st.integers(0, 2**32 - 1),
     st.integers(0, 32),
 )
+addresses6 = st.builds(IPv6Address, st.integers(0, 2**128 - 1))
+networks6 = st.builds(
+    lambda number, length: IPv6Network((number >> (128 - length) << (128 - length) if length else 0, length)),
+    st.integers(0, 2**128 - 1),
+    st.integers(0, 128),
+)
 octets = st.integers(0, 255)
 indices = st.integers(1, 2**31 - 1)
-hops = st.builds(HopEntry, index=indices, gateway=st.none() | addresses, onlink=st.booleans())
-weighted = st.builds(
-    HopEntry, index=indices, gateway=st.none() | addresses, onlink=st.booleans(), weight=st.integers(1, 256)
-)
-routes = st.builds(
-    RouteEntry,
-    destination=networks,
-    hops=st.just(()) | st.tuples(hops) | st.lists(weighted, min_size=2, max_size=4).map(tuple),
-    source=st.none() | addresses,
-    metric=st.integers(0, 2**32 - 1),
-    tos=octets,
-    table=st.integers(1, 2**32 - 1),
-    protocol=octets,
-    scope=octets,
-    kind=octets,
-)
+REJECTING = {c.RTN_BLACKHOLE, c.RTN_UNREACHABLE, c.RTN_PROHIBIT}
+
+
+def routes_of(
+    destination: st.SearchStrategy[IPv4Network] | st.SearchStrategy[IPv6Network],
+    gateways: st.SearchStrategy[IPv4Address | IPv6Address],
+    source: st.SearchStrategy[IPv4Address] | st.SearchStrategy[IPv6Address],
+) -> st.SearchStrategy[RouteEntry]:
+    hops = st.builds(HopEntry, index=indices, gateway=st.none() | gateways, onlink=st.booleans())
+    weighted = st.builds(
+        HopEntry, index=indices, gateway=st.none() | gateways, onlink=st.booleans(), weight=st.integers(1, 256)
+    )
+    return st.builds(
+        RouteEntry,
+        destination=destination,
+        hops=st.just(()) | st.tuples(hops) | st.lists(weighted, min_size=2, max_size=4).map(tuple),
+        source=st.none() | source,
+        metric=st.integers(0, 2**32 - 1),
+        tos=octets,
+        table=st.integers(1, 2**32 - 1),
+        protocol=octets,
+        scope=octets,
+        kind=octets,
+    )
+
+
+routes4 = routes_of(networks, addresses | addresses6, addresses)  # RFC 8950: an IPv6 gateway will do
+routes6 = routes_of(networks6, addresses6, addresses6).filter(lambda route: route.kind not in REJECTING)
+routes = routes4 | routes6
 
 
 @given(routes)
@@ -48,12 +67,23 @@ def test_a_route_survives_the_wire(route: RouteEntry) -> None:
     assert protocol_of(route.pack()) == route.protocol
 
 
-@given(indices, addresses, st.integers(0, 32), st.none() | addresses, octets, octets)
+@given(indices, addresses | addresses6, st.integers(0, 128), st.data(), octets, octets)
 def test_an_address_survives_the_wire(
-    index: int, local: IPv4Address, length: int, peer: IPv4Address | None, protocol: int, scope: int
+    index: int, local: IPv4Address | IPv6Address, length: int, data: st.DataObject, protocol: int, scope: int
 ) -> None:
-    entry = AddressEntry(index, IPv4Interface((local, length)), peer if peer != local else None, protocol, scope)
+    peer = data.draw(st.none() | (addresses if local.version == 4 else addresses6))
+    interface = ip_interface(f"{local}/{min(length, local.max_prefixlen)}")
+    entry = AddressEntry(index, interface, peer if peer != local else None, protocol, scope)
     assert AddressEntry.unpack(entry.pack()) == entry
+
+
+def test_an_ipv6_blackhole_has_no_hop_though_the_kernel_names_lo() -> None:
+    wanted = RouteEntry(IPv6Network("2001:db8::/64"), kind=c.RTN_BLACKHOLE)
+    assert RouteEntry.unpack(wanted.pack() + u32(Rta.OIF, 1) + attr(Rta.PREF, b"\0")) == wanted
+
+
+def test_a_router_preference_that_somebody_chose_is_named() -> None:
+    assert RouteEntry.unpack(RouteEntry(IPv6Network("::/0")).pack() + attr(Rta.PREF, b"\1")).others == (Rta.PREF,)
 
 
 def test_what_a_route_has_beyond_our_terms_is_named() -> None:

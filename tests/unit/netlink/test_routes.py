@@ -5,12 +5,22 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.netlink.test_codec import addresses, indices, networks, octets, routes
+from tests.unit.netlink.test_codec import (
+    addresses,
+    addresses6,
+    indices,
+    networks,
+    networks6,
+    octets,
+    routes,
+    routes4,
+    routes6,
+)
 
 from routed.model.nlri import from_prefix
 from routed.netlink import constants as c
@@ -20,19 +30,27 @@ from routed.netlink.objects import HopEntry, RouteEntry
 from routed.netlink.routes import RouteReader, Template, split, whole
 from routed.netlink.socket import Netlink, NetlinkError
 
-plain = st.builds(
-    RouteEntry,
-    destination=networks,
-    hops=st.just(()) | st.tuples(st.builds(HopEntry, index=indices, gateway=st.none() | addresses)),
-    source=st.none() | addresses,
-    metric=st.integers(0, 2**32 - 1),
-    tos=octets,
-    table=st.just(c.RT_TABLE_MAIN),
-    protocol=octets,
-)
+
+def plain_of(
+    destination: st.SearchStrategy[IPv4Network] | st.SearchStrategy[IPv6Network],
+    gateways: st.SearchStrategy[IPv4Address] | st.SearchStrategy[IPv6Address],
+) -> st.SearchStrategy[RouteEntry]:
+    return st.builds(
+        RouteEntry,
+        destination=destination,
+        hops=st.just(()) | st.tuples(st.builds(HopEntry, index=indices, gateway=st.none() | gateways)),
+        source=st.none() | gateways,
+        metric=st.integers(0, 2**32 - 1),
+        tos=octets,
+        table=st.just(c.RT_TABLE_MAIN),
+        protocol=octets,
+    )
 
 
-@given(st.lists(routes | plain, max_size=10))
+plain, plain6 = plain_of(networks, addresses), plain_of(networks6, addresses6)
+
+
+@given(st.lists(routes | plain | plain6, max_size=10))
 def test_a_route_taken_apart_and_put_together_is_the_same(entries: list[RouteEntry]) -> None:
     reader = RouteReader()
     for entry in entries:
@@ -49,8 +67,38 @@ def test_routes_that_differ_in_the_prefix_only_share_their_rest(
     assert {split(body)[0] for body in bodies} == {from_prefix(each) for each in nets}
 
 
+@given(plain6, st.sets(st.integers(0, 2**128 - 1), min_size=2, max_size=5), st.integers(1, 128))
+def test_so_do_ipv6_routes(entry: RouteEntry, numbers: set[int], length: int) -> None:
+    nets = {IPv6Network((number >> (128 - length) << (128 - length), length)) for number in numbers}
+    bodies = [replace(entry, destination=each).pack() for each in nets]
+    assert len({split(body)[1] for body in bodies}) == 1
+    assert {split(body)[0] for body in bodies} == {from_prefix(each) for each in nets}
+
+
+def test_routes_that_differ_in_their_family_only_are_not_taken_for_each_other() -> None:
+    reader = RouteReader()
+    hop = (HopEntry(3),)
+    for entry in (RouteEntry(IPv4Network("10.0.0.0/8"), hop), RouteEntry(IPv6Network("fd00::/8"), hop)):
+        assert whole(*reader.read(entry.pack())) == entry
+
+
 @given(
-    routes,
+    routes6,
+    st.lists(st.integers(0, 2**128 - 1), min_size=1, max_size=8),
+    st.integers(0, 128),
+    st.integers(1, 2**32 - 9),
+)
+def test_a_template_of_ipv6_filled_is_the_messages_one_by_one(
+    entry: RouteEntry, numbers: list[int], length: int, seq: int
+) -> None:
+    nets = [IPv6Network((number >> (128 - length) << (128 - length) if length else 0, length)) for number in numbers]
+    template = Template.of(Msg.NEWROUTE, Flag.CREATE, entry, length)
+    found = list(unpack(bytes(template.fill([from_prefix(each) for each in nets], seq))))
+    assert [message.body for message in found] == [replace(entry, destination=each).pack() for each in nets]
+
+
+@given(
+    routes4,
     st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=8),
     st.integers(0, 32),
     st.integers(1, 2**32 - 9),
