@@ -311,13 +311,20 @@ class RoutesTarget:
         return len(nlris) - len(refused)
 
     def _write_beside(self, nlri: Nlri, route: Route) -> int:
-        """Replace ours where a stranger has a route of the same key: REPLACE would hit whichever is first."""
+        """Replace ours where a stranger has a route of the same key: REPLACE would hit whichever is first.
+
+        Unless ours has gone meanwhile: then the stranger has taken its place, of which no event was read yet.
+        """
         entry = self._terms.to_kernel(route)
         if entry is None:
             self.failures[nlri] = self._terms.missing(route)
             return 0
-        self._remove(nlri[0], [nlri])
-        template = Template.of(Msg.NEWROUTE, Flag.CREATE | Flag.APPEND, entry, nlri[0])
+        removed = self._remove(nlri[0], [nlri])
+        if nlri in self.failures:
+            return 0
+        if not removed:
+            self.replaced.add(nlri)
+        template = Template.of(Msg.NEWROUTE, Flag.CREATE | (Flag.APPEND if removed else Flag.REPLACE), entry, nlri[0])
         refused, _ = self._netlink.write(template, [nlri])
         if refused:
             self.failures[nlri] = os.strerror(refused[0])
