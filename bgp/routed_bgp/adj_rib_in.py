@@ -166,8 +166,9 @@ class AdjRibIn:
         if table.refreshed is not None:
             table.refreshed.update(nlris)
         verdict = self._verdict(like, 0)
-        own = GRACEFUL_SHUTDOWN in like.communities or GRACEFUL_SHUTDOWN in chain.from_iterable(run.communities)
-        if isinstance(verdict, Path) and not own and self._lets_in(nlris, Family.IPV4):
+        # the one community that policy itself reads
+        leaving = GRACEFUL_SHUTDOWN in like.communities or GRACEFUL_SHUTDOWN in chain.from_iterable(run.communities)
+        if isinstance(verdict, Path) and not leaving and self._lets_in(nlris, Family.IPV4):
             if table.rejected:
                 for nlri in nlris:
                     table.rejected.pop(nlri, None)
