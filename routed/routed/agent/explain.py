@@ -16,6 +16,7 @@ from routed.model.endpoint import Endpoint
 from routed_felix.fib import LOCAL, UNICAST, FibAnswer
 from routed_felix.state import Encapsulation, Forwarding, Hop, Settings
 
+_ELSEWHERE = (Encapsulation.DIRECT, Encapsulation.TUNNEL, Encapsulation.LOCAL)
 _MAIN = 254  # linux/rtnetlink.h: RT_TABLE_MAIN
 
 
@@ -80,6 +81,9 @@ def conclude(seen: Seen) -> Conclusion:
     """Compare what was decided with what the kernel says."""
     decision, kernel = seen.decision, seen.kernel
     if kernel.outcome == LOCAL:
+        if decision is not None and decision.encapsulation in _ELSEWHERE:
+            text = f"an interface of this node has the address itself, which is {decision.encapsulation} as decided"
+            return Conclusion(False, True, text, f"find it by `ip address show to {seen.address}` and remove it there")
         return Conclusion(True, True, f"{seen.address} is an address of this node itself")
     if kernel.outcome.startswith("refused"):
         hint = "the pod's packets must come by its own interface, from its own address"
@@ -131,7 +135,8 @@ def _in_the_way(seen: Seen, decision: Forwarding) -> Conclusion:
         return Conclusion(
             False, False, f"our route is not there; what is left is {theirs}", "it is about to be put back"
         )
-    return Conclusion(False, True, text, f"if it is not meant to be there: ip route del {kernel.prefix}")
+    command = f"ip route del {kernel.prefix} proto {kernel.protocol} metric {kernel.metric}"
+    return Conclusion(False, True, text, f"if it is not meant to be there: {command}")
 
 
 def _is_ours(seen: Seen) -> bool:

@@ -62,6 +62,17 @@ def test_the_kernel_does_what_was_decided(case: str) -> None:
     assert (found.agrees, found.forwarded) == (True, True)
 
 
+def test_a_pods_address_on_an_interface_of_the_node_is_no_agreement() -> None:
+    found = conclude(seen(decided(Encapsulation.LOCAL, Hop("rtd0011")), FibAnswer("local", prefix=BLOCK)))
+    assert not found.agrees
+    assert "ip address show to 10.244.3.7" in found.hint
+
+
+def test_the_command_in_the_hint_can_hit_no_route_but_the_one_it_is_about() -> None:
+    found = conclude(seen(decided(Encapsulation.DIRECT, DIRECT), ours(DIRECT, protocol=4, metric=10)))
+    assert found.hint.endswith("ip route del 10.244.3.0/24 proto 4 metric 10")
+
+
 def test_an_address_that_no_pod_has_goes_nowhere_as_it_should() -> None:
     found = conclude(seen(decided(Encapsulation.BLACKHOLE), FibAnswer("blackhole")))
     assert (found.agrees, found.forwarded) == (True, False)
