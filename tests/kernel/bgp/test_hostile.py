@@ -65,8 +65,15 @@ def route(text: str = "10.244.9.0") -> bytes:
 
 
 def good(siege: Siege) -> None:
-    """The hostile peer behaves, for once."""
-    siege.peer.establish(NODE, graceful())
+    """The hostile peer behaves, for once; a connection that comes while its last one ends may be refused."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            siege.peer.establish(NODE, graceful())
+            break
+        except (ConnectionError, AssertionError):
+            if time.monotonic() > deadline:
+                raise
     siege.peer.send(UPDATE, announced(route(), asn=HOSTILE, next_hop=A))
     siege.node.until(lambda known: known["best"].get("10.244.9.0/26", {}).get("via") == A)
 

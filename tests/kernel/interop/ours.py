@@ -159,9 +159,13 @@ class Ours:
         return bool(self.session(peer)["state"] == "established")
 
     def paths(self, table: str, **query: str) -> dict[str, list[Told]]:
-        """A table of `/bgp/routes`: received, accepted, advertised (each of one `peer`) or best."""
+        """A table of `/bgp/routes`: received, accepted, advertised (each of one `peer`) or best.
+
+        Empty where the agent does not know the peer: it answers before it has read the store.
+        """
         found: dict[str, list[Told]] = {}
-        for each in self.ask("/bgp/routes", table=table, **query)["routes"]:
+        answer = self.ask("/bgp/routes", table=table, **query)
+        for each in answer["routes"] if isinstance(answer, dict) else ():
             found.setdefault(each["prefix"], []).append(Told.of(each))
         return found
 
