@@ -22,6 +22,7 @@ from routed_felix.tunnel import dump_links
 
 LOCAL: Final = "local"
 UNICAST: Final = "unicast"
+MAIN: Final = c.RT_TABLE_MAIN
 
 _LOOKUP_TABLE, _FIB_MATCH = 0x1000, 0x2000  # linux/rtnetlink.h: RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH
 _KINDS = {c.RTN_UNICAST: UNICAST, 2: LOCAL, 3: "broadcast", 5: "multicast"}  # RTN_LOCAL, _BROADCAST, _MULTICAST
@@ -47,7 +48,7 @@ class FibAnswer:
     prefix: AnyPrefix | None = None
     protocol: int = 0
     metric: int = 0
-    table: int = c.RT_TABLE_MAIN
+    table: int = MAIN
     ways: tuple[Hop, ...] = ()
     hop: Hop | None = None
     source: AnyAddress | None = None

@@ -12,18 +12,7 @@ from bgp_crowds import announce_crowd, announce_table, idle, repair
 from bgp_receive import receive
 from bgp_tables import latency, memory, one_router, wire_to_fib
 from bgp_world import World
-from harness import Figure, Json, main
-
-
-def at_most(key: str, limit: float, meaning: str) -> Figure:
-    """A figure whose target is at most `limit`."""
-    return Figure(key, meaning, f"<= {limit:g}", lambda value: value <= limit)
-
-
-def under(key: str, limit: float, meaning: str) -> Figure:
-    """A figure whose target is under `limit`."""
-    return Figure(key, meaning, f"< {limit:g}", lambda value: value < limit)
-
+from harness import Json, at_most, main, under
 
 FIGURES = (
     at_most("receive_100k_single_vs_bird", 2.5, "100k routes, one per UPDATE, session up to Loc-RIB, over BIRD's time"),

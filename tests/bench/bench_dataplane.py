@@ -18,24 +18,9 @@ from pathlib import Path
 from dataplane_agent import agent_figures
 from dataplane_peers import Fib, bird
 from dataplane_rig import Rig
-from harness import Figure, Json, main, say, spread
+from harness import Json, at_least, at_most, main, say, spread, under
 
 OURS = Path(__file__).with_name("dataplane_ours.py")
-
-
-def at_most(key: str, limit: float, meaning: str) -> Figure:
-    """A figure whose target is at most `limit`."""
-    return Figure(key, meaning, f"<= {limit:g}", lambda value: value <= limit)
-
-
-def at_least(key: str, limit: float, meaning: str) -> Figure:
-    """A figure whose target is at least `limit`."""
-    return Figure(key, meaning, f">= {limit:g}", lambda value: value >= limit)
-
-
-def under(key: str, limit: float, meaning: str) -> Figure:
-    """A figure whose target is under `limit`."""
-    return Figure(key, meaning, f"< {limit:g}", lambda value: value < limit)
 
 
 FIGURES = (

@@ -276,7 +276,7 @@ def main() -> None:
     """One job."""
     job, count, *rest = sys.argv[1:]
     if job == "resync":
-        socket.socket = CountingSocket  # type: ignore[misc]
+        socket.socket = CountingSocket  # type: ignore[misc]  # so that each netlink socket made from here on counts
     print(json.dumps(JOBS[job](int(count), *rest)))
 
 

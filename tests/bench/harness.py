@@ -282,6 +282,21 @@ def subnet(count: int) -> Iterator[Subnet]:
         made.close()
 
 
+def at_most(key: str, limit: float, meaning: str) -> Figure:
+    """A figure whose target is at most `limit`."""
+    return Figure(key, meaning, f"<= {limit:g}", lambda value: value <= limit)
+
+
+def at_least(key: str, limit: float, meaning: str) -> Figure:
+    """A figure whose target is at least `limit`."""
+    return Figure(key, meaning, f">= {limit:g}", lambda value: value >= limit)
+
+
+def under(key: str, limit: float, meaning: str) -> Figure:
+    """A figure whose target is under `limit`."""
+    return Figure(key, meaning, f"< {limit:g}", lambda value: value < limit)
+
+
 def main(name: str, figures: Sequence[Figure], measure: Callable[[bool], tuple[Mapping[str, float], Json]]) -> None:
     """Parse the common options, measure, print. Exits 0 when every figure was taken, met or not."""
     parser = argparse.ArgumentParser(prog=f"./dev bench {name}")

@@ -13,11 +13,10 @@ from routed.agent.bgp_reason import Explained
 from routed.errors import OperatorError
 from routed.model.address import Address, Prefix
 from routed.model.endpoint import Endpoint
-from routed_felix.fib import LOCAL, UNICAST, FibAnswer
+from routed_felix.fib import LOCAL, MAIN, UNICAST, FibAnswer
 from routed_felix.state import Encapsulation, Forwarding, Hop, Settings
 
 _ELSEWHERE = (Encapsulation.DIRECT, Encapsulation.TUNNEL, Encapsulation.LOCAL)
-_MAIN = 254  # linux/rtnetlink.h: RT_TABLE_MAIN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +121,7 @@ def _in_the_way(seen: Seen, decision: Forwarding) -> Conclusion:
         hint = "see `ip rule` and `ip route get`: a rule or a route that is not ours takes these packets"
         return Conclusion(False, False, text, hint)
     theirs = f"{kernel.prefix} metric {kernel.metric}, {_whose(kernel)}"
-    if kernel.table != _MAIN:
+    if kernel.table != MAIN:
         text = f"a policy rule sends these packets to table {kernel.table}: {theirs}"
         return Conclusion(False, True, text, f"see `ip rule` and `ip route show table {kernel.table}`")
     if kernel.prefix.prefixlen > decision.prefix.prefixlen:
@@ -141,7 +140,7 @@ def _in_the_way(seen: Seen, decision: Forwarding) -> Conclusion:
 
 def _is_ours(seen: Seen) -> bool:
     kernel = seen.kernel
-    return (kernel.protocol, kernel.metric) == (seen.settings.protocol, seen.settings.metric) and kernel.table == _MAIN
+    return (kernel.protocol, kernel.metric) == (seen.settings.protocol, seen.settings.metric) and kernel.table == MAIN
 
 
 def _learn(seen: Seen) -> str:

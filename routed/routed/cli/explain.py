@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from routed.cli import agent_client, arguments, output
 from routed.errors import EnvironmentFault
+from routed.netlink.constants import RT_TABLE_MAIN
 
 if TYPE_CHECKING:
     from routed.cli.arguments import Subparsers
 
-_MAIN: Final = 254  # linux/rtnetlink.h: RT_TABLE_MAIN
 _ENCAPSULATIONS = {
     "direct": "direct",
     "ipip": "through an IPIP tunnel",
@@ -58,7 +58,7 @@ class Kernel(msgspec.Struct):
     prefix: str | None = None
     protocol: int = 0
     metric: int = 0
-    table: int = _MAIN
+    table: int = RT_TABLE_MAIN
     next_hops: list[Hop] = []
     taken: Hop | None = None
     source: str | None = None
@@ -68,7 +68,7 @@ class Kernel(msgspec.Struct):
             return self.outcome
         said = "" if self.outcome == "unicast" else f"{self.outcome} "
         route = f"{said}{self.prefix} proto {self.protocol} metric {self.metric}"
-        if self.table != _MAIN:
+        if self.table != RT_TABLE_MAIN:
             route += f" table {self.table}"
         if self.taken is not None:
             route += f", this packet by {self.taken}" if len(self.next_hops) > 1 else f", {self.taken}"

@@ -203,7 +203,7 @@ def _dies_at(world: World, best: dict[str, str], fatal: int, *, late: bool) -> b
     if not child:
         status = 1
         try:
-            socket.socket = Mortal  # type: ignore[misc]
+            socket.socket = Mortal  # type: ignore[misc]  # in this child, each netlink socket made from here on
             Mortal.fatal, Mortal.late, Mortal.sends = fatal, late, 0
             with Life(world, best) as life:
                 life.begin()
