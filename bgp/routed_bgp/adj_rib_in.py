@@ -416,7 +416,8 @@ class AdjRibIn:
             self._loc_ribs[table.family].drop(nlris, self.peer, path_id)
 
     def _aged(self, path: Path) -> Path:
-        return self._variant(path, "stale", lambda path: replace(path, stale=True))
+        yields = self.policy is None or self.policy.preferences.stale_yields
+        return self._variant(path, "stale", lambda path: replace(path, stale=True, yields=yields))
 
     def _variant(self, path: Path, name: object, make: Callable[[Path], Path]) -> Path:
         """`make(path)`, the same object each time for the same `path` and `name`."""

@@ -4,7 +4,7 @@
 
     0a  next hop resolves      section 9.1.2: a path that leads nowhere loses to all that lead somewhere
     0b  fresh before stale     ours: a path of a restarting peer loses even to a mesh tunnel, because the tunnel works
-                               (RFC 4724 section 4.2 would treat both alike)
+                               (RFC 4724 section 4.2 would treat both alike, as with bgp_stale_paths_yield = false)
     0c  lowest priority        ours: what an operator's BGPFilter set (setPriority)
     1   highest LOCAL_PREF     section 9.1.1
     2   shortest AS path       a
@@ -96,7 +96,7 @@ def multipath(order: Sequence[Path], *, ebgp: int = 1, ibgp: int = 1) -> tuple[P
 
 def _before_med(path: Path) -> tuple[int, ...]:
     """Steps 0a to 3."""
-    first = path.unreachable, path.stale, path.priority
+    first = path.unreachable, path.yields, path.priority
     return *first, -path.local_pref, path.as_path_length, path.origin
 
 
@@ -158,7 +158,7 @@ def _address(path: Path) -> int:
 
 _BEFORE_TIE_BREAK: tuple[Step, ...] = (
     Step("0a", "next hop resolves", _lowest(lambda path: path.unreachable)),
-    Step("0b", "fresh, not stale", _lowest(lambda path: path.stale)),
+    Step("0b", "fresh, not stale", _lowest(lambda path: path.yields)),
     Step("0c", "lowest priority", _lowest(lambda path: path.priority)),
     Step("1", "highest LOCAL_PREF", _lowest(lambda path: -path.local_pref)),
     Step("2", "shortest AS path", _lowest(lambda path: path.as_path_length)),

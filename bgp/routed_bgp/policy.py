@@ -140,10 +140,14 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """The LOCAL_PREF of a path by who originated it: another member, or a router of the fabric."""
+    """The LOCAL_PREF of a path by who originated it: another member, or a router of the fabric.
+
+    `stale_yields`: what is kept through a restart loses to any fresh path, where RFC 4724 section 4.2 keeps its rank.
+    """
 
     member: int = MEMBER_LOCAL_PREF
     fabric: int = FABRIC_LOCAL_PREF
+    stale_yields: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,7 +293,7 @@ class Rib:
             return
         match event:
             case SessionUp():
-                self._up(peer, event.open, now)
+                self._up(peer, event.open, event.offered, now)
             case SessionDown():
                 self._down(peer, event, now)
             case UpdatesReceived():
@@ -317,10 +317,10 @@ class Rib:
 
     # ---- sessions
 
-    def _up(self, peer: _Peer, opened: Open, now: float) -> None:
+    def _up(self, peer: _Peer, opened: Open, offered: Session | None, now: float) -> None:
         if peer.up:  # RFC 4724 section 4.2: a new connection says that the old one ended without our noticing
             self._end(peer, SessionDown(peer.session.peer, Ending.CLOSED, "replaced by a new connection"), now)
-        dialect = agreed(peer.session, opened)
+        dialect = agreed(offered or peer.session, opened)
         source = peer.tables.source
         if source.router_id != opened.router_id:
             peer.tables.source = Source(source.session, source.policy, opened.router_id)

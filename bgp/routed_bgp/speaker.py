@@ -27,10 +27,15 @@ class Ending(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SessionUp:
-    """The session is established; `open` is what the peer sent."""
+    """The session is established; `open` is what the peer sent.
+
+    `offered` is the session as it was when our OPEN was sent, where that may not be what is wanted by now: families and
+    capabilities of a session are agreed once.
+    """
 
     peer: AnyAddress
     open: Open
+    offered: Session | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,13 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     bgp_fabric_local_pref: Annotated[
         int, Meta(ge=1, le=4294967295, description="LOCAL_PREF of a path that a router of the fabric originated.")
     ] = 100
+    bgp_stale_paths_yield: Annotated[
+        bool,
+        Meta(
+            description="Whether a path that is kept while its peer restarts loses to any fresh one, a mesh tunnel "
+            "included; false keeps its rank, as RFC 4724 section 4.2 has it."
+        ),
+    ] = True
     bgp_multipath_ebgp: Annotated[
         int,
         Meta(ge=1, le=64, description="How many equal paths of external peers (two ToRs, say) share the traffic."),
@@ -140,7 +147,9 @@ class Setting:
     @property
     def toml(self) -> str:
         """The default as TOML."""
-        return f'"{self.default}"' if isinstance(self.default, str | Path) else str(self.default)
+        if isinstance(self.default, str | Path):
+            return f'"{self.default}"'
+        return str(self.default).lower()
 
 
 def settings() -> tuple[Setting, ...]:
@@ -237,6 +246,8 @@ def _expected(key: str, base: Any, metas: list[Meta]) -> str:
         return f"whole number from {low} to {high}"
     if base is Path:
         return "absolute path"
+    if base is bool:
+        return "true or false"
     return {"node": "name of lower-case letters, digits, - and .", "tunnel_device": "interface name"}.get(key, "text")
 
 

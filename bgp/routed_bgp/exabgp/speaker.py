@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from routed.errors import EnvironmentFault
@@ -264,7 +265,8 @@ class ExaBGP(Speaker):
                 if self._started and not self._started.done():
                     self._started.set_result(told)
             case Up(event, tag):
-                self._put(event, tag)
+                # a child that was told of a new session makes none before it answers, and `_told` is the new one then
+                self._put(replace(event, offered=self._told.get(event.peer)), tag)
             case Unreadable(peer, error):
                 log.warning("%s: %s", peer, error)
                 self._resets[peer] = 2, 0

@@ -53,7 +53,10 @@ class Routing:
     """See the module. `settle` is to be called after anything that can change the tables; `handle` does so itself."""
 
     def __init__(self, config: AgentConfig, speaker: Speaker, bfd: Bfd, now: Callable[[], float]) -> None:
-        self.rib = Rib(Preferences(config.bgp_member_local_pref, config.bgp_fabric_local_pref))
+        preferences = Preferences(
+            config.bgp_member_local_pref, config.bgp_fabric_local_pref, config.bgp_stale_paths_yield
+        )
+        self.rib = Rib(preferences)
         self.out = AdjRibOut({family: self.rib.best(family) for family in Family})
         self._config = config
         self._speaker = speaker
@@ -63,6 +66,7 @@ class Routing:
         self._cluster = Cluster()
         self._peerings: dict[AnyAddress, tuple[Session, PeerPolicy]] = {}
         self._opens: dict[AnyAddress, Open] = {}  # of the sessions that are up
+        self._offered: dict[AnyAddress, Session] = {}  # likewise: as they were when they came up
         self._faults: tuple[PeerFault, ...] = ()
         self._adjacent: frozenset[AnyAddress] | None = None  # None until the interfaces are known
         self._unresolved: frozenset[AnyAddress] = frozenset()
@@ -180,11 +184,11 @@ class Routing:
         """Take in what the speaker tells."""
         if event.peer in self._peerings:
             match event:
-                case SessionUp(peer, opened):
+                case SessionUp(peer, opened, offered):
                     self._hurry = True
-                    self._opens[peer] = opened
-                    self.rib.handle(event, self._now())
                     session = self._peerings[peer][0]
+                    self._opens[peer], self._offered[peer] = opened, offered or session
+                    self.rib.handle(event, self._now())
                     level = logging.INFO if self._flapping.established(peer) else logging.DEBUG
                     _log.log(level, "%s (%s): session established", session.name, peer)
                     self._send(self.out.up(peer, self._group(peer)))
@@ -315,6 +319,7 @@ class Routing:
 
     def _forget(self, peer: AnyAddress) -> None:
         self._opens.pop(peer, None)
+        self._offered.pop(peer, None)
         self._asked -= {(peer, family) for family in Family}
         for family in Family:
             self._refreshed.pop((peer, family), None)
@@ -344,7 +349,7 @@ class Routing:
     def _group(self, peer: AnyAddress) -> Group:
         """What the peer is told, by what it has agreed to."""
         session, policy = self._peerings[peer]
-        dialect = agreed(session, self._opens[peer])
+        dialect = agreed(self._offered[peer], self._opens[peer])
         own = {Family.of(each): each.ip for each in self._cluster.any_addresses(self._config.node)}
         if dialect.extended_next_hop and session.local.version == 6:
             own[Family.IPV4] = session.local  # RFC 8950

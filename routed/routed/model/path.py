@@ -44,8 +44,9 @@ class Path(msgspec.Struct, frozen=True, gc=False):
     `local_pref` is ours, set by who originated the path (design: 90 for a member's own address as next hop, 100 for
     a router of the fabric), never the peer's; that is `peer_local_pref`, which only a reflector passes on. `med` absent
     is None. `path_id` tells several paths of one peer apart (RFC 7911), 0 without. `priority` is what a BGPFilter set,
-    lower is preferred. `stale`: kept through the peer's graceful restart (RFC 4724 section 4.2), loses to any fresh
-    path. `unreachable`: the next hop does not resolve (RFC 4271 section 9.1.2), loses to any that does.
+    lower is preferred. `stale`: kept through the peer's graceful restart (RFC 4724 section 4.2); if it `yields`, it
+    loses to any fresh path. `unreachable`: the next hop does not resolve (RFC 4271 section 9.1.2), loses to any that
+    does.
 
     A struct and no dataclass: a peer can send 100,000 different ones, and to make one takes 0.5 us instead of 5. It is
     not seen by the garbage collector, which would walk them all again and again; none can be part of a cycle.
@@ -71,6 +72,7 @@ class Path(msgspec.Struct, frozen=True, gc=False):
     member: bool = False  # originated by a member of the cluster
     client: bool = False  # learned from a client of ours, as a route reflector (RFC 4456), or a member of another AS
     stale: bool = False
+    yields: bool = False
     unreachable: bool = False
 
     @property

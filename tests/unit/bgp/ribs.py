@@ -17,6 +17,7 @@ from routed_bgp.attributes import Attributes
 from routed_bgp.nlri import to_prefix
 from routed_bgp.open import GracefulRestart, Open
 from routed_bgp.peer_status import PeerStatus
+from routed_bgp.policy import Preferences
 from routed_bgp.rib import Rib
 from routed_bgp.sessions import peerings
 from routed_bgp.speaker import Ending, Refresh, RefreshReceived, SessionDown, SessionEvent, SessionUp, UpdatesReceived
@@ -87,9 +88,9 @@ def refresh(kind: Refresh, peer: AnyAddress = TOR, family: Family = Family.IPV4)
 REFLECTOR = Address("10.9.9.9")  # an iBGP peer that is no member
 
 
-def a_rib(of: Cluster = BOTH, **session: Any) -> Rib:
+def a_rib(of: Cluster = BOTH, preferences: Preferences = Preferences(), **session: Any) -> Rib:
     """The RIB of a1; `session` changes all its sessions."""
-    rib = Rib()
+    rib = Rib(preferences)
     rib.set_policy(of, "a1")
     rib.set_peerings([(replace(one, **session), policy) for one, policy in peerings(of, "a1")], 0)
     return rib

@@ -38,7 +38,7 @@ BASE = Path(
 # for each step a path that is worse than BASE by it, and in all that later steps look at the winner is worse
 WORSE: list[tuple[str, dict[str, Any]]] = [
     ("0a", {"unreachable": True}),
-    ("0b", {"stale": True}),
+    ("0b", {"stale": True, "yields": True}),
     ("0c", {"priority": 1025}),
     ("1", {"local_pref": 90}),
     ("2", {"as_path": sequence(65101, 65000)}),
@@ -91,12 +91,12 @@ def test_the_steps_are_those_of_the_tests() -> None:
 
 
 def test_step_0a_a_path_that_leads_nowhere_loses_even_to_a_stale_one() -> None:
-    assert lost_at(replace(BASE, stale=True), replace(BASE, unreachable=True)) == "0a"
+    assert lost_at(replace(BASE, yields=True), replace(BASE, unreachable=True)) == "0a"
 
 
 def test_step_0b_a_stale_path_of_the_fabric_loses_to_the_mesh() -> None:
     mesh = replace(BASE, local_pref=90, ebgp=False, peer=Address("10.2.2.11"))
-    assert lost_at(mesh, replace(BASE, stale=True)) == "0b"
+    assert lost_at(mesh, replace(BASE, yields=True)) == "0b"
     assert lost_at(BASE, mesh) == "1"
 
 
@@ -170,7 +170,7 @@ def paths(draw: st.DrawFn) -> Path:
     return replace(
         BASE,
         unreachable=draw(st.booleans()),
-        stale=draw(st.booleans()),
+        yields=draw(st.booleans()),
         local_pref=draw(st.sampled_from([90, 100])),
         as_path=draw(st.sampled_from([(), *map(sequence, (65101, 65102)), sequence(65102, 1), a_set(65101, 1)])),
         origin=draw(st.sampled_from(Origin)),

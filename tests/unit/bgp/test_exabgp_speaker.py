@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from routed.model.address import Address
+from routed.model.address import Address, Family
 from routed_bgp.exabgp.events import Up
 from routed_bgp.exabgp.speaker import ExaBGP
 from routed_bgp.open import Open
@@ -44,6 +45,20 @@ def test_rfc4486_a_peer_that_is_suspended_is_told_why(tmp_path: Path, reset: tup
         return child.commands
 
     assert asyncio.run(run())[0] == f"routed-close {PEER} {said} 1"
+
+
+def test_a_session_that_comes_up_is_the_one_that_the_child_knew(tmp_path: Path) -> None:
+    async def run() -> SessionUp:
+        speaker = ExaBGP(tmp_path)
+        speaker._told = {PEER: SESSION}
+        await speaker.set([replace(SESSION, families=tuple(Family))])
+        speaker._take(Up(SessionUp(PEER, Open(65001, 90, PEER)), 1))
+        event = await anext(speaker.events())
+        assert isinstance(event, SessionUp)
+        await speaker.close()
+        return event
+
+    assert asyncio.run(run()).offered == SESSION
 
 
 def test_events_without_end_leave_time_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

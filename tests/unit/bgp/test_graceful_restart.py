@@ -29,6 +29,7 @@ from tests.unit.bgp.test_rib import DUAL, FAMILIES, P6, SIX
 from routed.model.address import Family
 from routed_bgp.open import GracefulRestart
 from routed_bgp.peer_status import State
+from routed_bgp.policy import Preferences
 from routed_bgp.rib import QUIET_SECONDS, Rib
 from routed_bgp.speaker import Ending
 
@@ -221,3 +222,20 @@ def test_a_peer_that_is_gone_by_another_witness_keeps_nothing() -> None:
     rib = after(down(), rib=with_table(graceful()))
     rib.set_unreachable(frozenset({TOR}))
     assert best(rib) == {}
+
+
+@pytest.mark.parametrize(("yields", "wins"), [(True, "10.2.2.11"), (False, "10.1.1.1 stale")])
+def test_a_stale_path_of_the_fabric_yields_to_the_mesh_unless_told_to_keep_its_rank(*, yields: bool, wins: str) -> None:
+    rib = with_table(graceful(), rib=a_rib(preferences=Preferences(stale_yields=yields)))
+    after(up(MEMBER), announce(P, peer=MEMBER, path=()), rib=rib)
+    assert best(rib) == {P: "10.1.1.1"}
+    assert best(after(down(), rib=rib)) == {P: wins}
+
+
+def test_a_session_is_read_as_it_was_made_though_another_is_wanted_by_now() -> None:
+    """Add-path is agreed once: what comes has path identifiers until the session is made anew (RFC 7911 section 4)."""
+    rib = a_rib(add_path=True)
+    offered = next(one.session for one in rib.status() if one.peer == TOR)
+    rib.set_peerings([(replace(one.session, add_path=False), one.policy) for one in rib.status()], 1)
+    able = replace(up(add_path=frozenset({Family.IPV4})), offered=offered)
+    assert best(after(able, announce(P, path_id=7), rib=rib)) == {P: "10.1.1.1"}

@@ -38,7 +38,7 @@ def test_two_tors_of_two_ases_share() -> None:
     "worse",
     [
         {"unreachable": True},
-        {"stale": True},
+        {"yields": True},
         {"priority": 1025},
         {"local_pref": 90},
         {"as_path": sequence(65102, 65000)},

@@ -58,8 +58,8 @@ def test_rfc1997_no_advertise_and_what_leads_nowhere_are_not_passed_on() -> None
 
 
 def test_a_stale_path_is_still_passed_on() -> None:
-    assert via(CLIENTS, structs.replace(CLIENT, stale=True)) == "10.2.2.11"
-    assert via(CLIENTS, structs.replace(CLIENT, stale=True), OTHER) == "10.2.2.12"
+    assert via(CLIENTS, structs.replace(CLIENT, stale=True, yields=True)) == "10.2.2.11"
+    assert via(CLIENTS, structs.replace(CLIENT, stale=True, yields=True), OTHER) == "10.2.2.12"
 
 
 def test_rfc4456_8_originator_and_cluster_list_are_added() -> None:
