@@ -7,8 +7,9 @@
 
 Of a prefix in several of them the node's own comes first, then the learned, then the host route to a member.
 
-When paths change, only their prefixes are looked at. When interfaces, the underlay or addresses change, verdicts are
-made anew, and prefixes follow those that came out different. When pools or blocks change, every prefix is looked at.
+When paths change, only their prefixes are looked at. When interfaces, the underlay, addresses or a pool's mode change,
+verdicts are made anew; prefixes go with their verdict by its `Group`, and are looked at only where more than its hops
+came out different. When pools or blocks come or go, every prefix is looked at.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from routed_felix.state import (
     Desired,
     Encapsulation,
     Forwarding,
+    Group,
+    Hop,
     NodeState,
     Problem,
     ProblemKind,
@@ -86,20 +89,22 @@ class Calculator:
         self._problems = None
         devices = set(self._devices)
         routes: dict[Nlri, Route | None] = {}
+        groups: dict[Group, tuple[Hop, ...]] = {}
         ends: set[Address] = set()
         decider = self._decider
         revised = anew = decider is None or not decider.places_fit(view)
-        if decider is None or anew:
-            decider = self._decider = Decider(view, (v.route for v in self._in_use if v.route is not None))
-            ends |= self._ends.keys()
-        elif not decider.surroundings_fit(view):
+        if decider is None:
+            decider = self._decider = Decider(view)
+        elif anew or not decider.surroundings_fit(view):
             revised = True
-            ends |= self._revise(decider, view, routes)
+            if anew:
+                decider.locate(view)
+            ends |= self._revise(decider, view, routes, groups)
         looked_at: Collection[Nlri] = view.best if anew or changed is None else changed
         if looked_at is view.best and self._learned:
             looked_at = self._learned.keys() | view.best.keys()
         appeared, vanished = self._look(looked_at, view, decider, routes)
-        ends |= self._account({*appeared, *vanished})
+        ends |= self._account({*appeared, *vanished}, groups)
         own = self._own
         if revised or last is None or self._devices.keys() != devices or not _same_node(view, last):
             self._own = own_part(view, decider, frozenset(self._devices))
@@ -109,14 +114,21 @@ class Calculator:
             stale |= {nlri for nlri in both if own.routes.get(nlri) != self._own.routes.get(nlri)}
         for nlri in stale | (routes.keys() & self._own.routes.keys()) | (routes.keys() & self._outer.keys()):
             routes[nlri] = self.get(nlri)
-        return Change(self._own.state, routes)
+        return Change(self._own.state, routes, groups)
 
-    def _revise(self, decider: Decider, view: View, routes: dict[Nlri, Route | None]) -> set[Address]:
-        """Decide again what is in use; put the routes that change into `routes`. Returns all ends of tunnels."""
+    def _revise(
+        self,
+        decider: Decider,
+        view: View,
+        routes: dict[Nlri, Route | None],
+        groups: dict[Group, tuple[Hop, ...]],
+    ) -> set[Address]:
+        """Decide again what is in use; put what changes into `routes` and `groups`. Returns all ends of tunnels."""
         ends = set(self._ends)
         self._devices.clear()
         self._ends.clear()
-        moved = decider.revise(view, self._in_use)
+        moved, led = decider.revise(view, self._in_use)
+        groups.update({verdict.group: verdict.route.hops if verdict.route else () for verdict in moved | led})
         for verdict in self._in_use:
             self._enter(verdict, 1)
         if moved:
@@ -129,9 +141,12 @@ class Calculator:
         """Look at the paths of `nlris` again; put the learned routes that change into `routes`.
 
         Returns the verdicts that came into use and those that went out of it, perhaps only for a moment. Nothing else
-        is done for each prefix of a large change, so each line of the loop counts.
+        is done for each prefix of a large change, so each line of the loop counts. Where all that went by one group
+        goes by another verdict now, which leads the same way, that inherits the group: no route changes.
         """
         learned, appeared, vanished = self._learned, list[Verdict](), list[Verdict]()
+        moved: dict[tuple[Verdict, Verdict], list[Nlri]] = {}
+        verdicts: dict[Nlri, Verdict | None] = {}
         verdict_of, paths_of = learned.get, view.best.get
         exact, coarse, place_of, decide = decider.exact.get, decider.coarse.get, decider.place, decider.verdict
         for nlri in nlris:
@@ -146,25 +161,34 @@ class Calculator:
                 if not verdict.count:
                     appeared.append(verdict)
                 verdict.count += 1
-                route = verdict.route
             elif old is None:
                 continue
             else:
                 del learned[nlri]
-                route = None
+                verdict = None
+            verdicts[nlri] = verdict
             if old is not None:
                 old.count -= 1
                 if not old.count:
                     vanished.append(old)
-                if old.route is route:
-                    continue
-            elif route is None:
+                if verdict is not None:
+                    moved.setdefault((old, verdict), []).append(nlri)
+        settled: set[Verdict] = set()  # has inherited, or has nothing left to leave
+        for (old, verdict), same in moved.items():
+            if old.route != verdict.route:
                 continue
-            routes[nlri] = route
+            if old.route is not None:
+                if old.count or verdict in self._in_use or not settled.isdisjoint((old, verdict)):
+                    continue
+                settled |= {old, verdict}
+                verdict.inherit(old)
+            for nlri in same:
+                del verdicts[nlri]
+        routes.update({nlri: verdict.route if verdict is not None else None for nlri, verdict in verdicts.items()})
         return appeared, vanished
 
-    def _account(self, verdicts: Iterable[Verdict]) -> set[Address]:
-        """Keep the books of which verdicts are in use; the ends of tunnels that this concerns."""
+    def _account(self, verdicts: Iterable[Verdict], groups: dict[Group, tuple[Hop, ...]]) -> set[Address]:
+        """Keep the books of which verdicts are in use; the ends of tunnels that this concerns. `groups`: out of use."""
         ends: set[Address] = set()
         for verdict in verdicts:
             if bool(verdict.count) is (verdict in self._in_use):
@@ -174,6 +198,7 @@ class Calculator:
                 step = 1
             else:
                 self._in_use.discard(verdict)
+                groups[verdict.group] = ()
                 step = -1
             self._enter(verdict, step)
             ends.update(verdict.ends)
@@ -228,6 +253,19 @@ class Calculator:
         found.update({nlri: verdict.route for nlri, verdict in self._learned.items() if verdict.route is not None})
         found.update(self._own.routes)
         return found
+
+    def groups(self) -> dict[Group, tuple[Hop, ...]]:
+        """The groups that they go by, with their hops."""
+        return {verdict.group: verdict.route.hops for verdict in self._in_use if verdict.route is not None}
+
+    def by(self, groups: Collection[Group]) -> dict[Nlri, Route]:
+        """Those that go by one of `groups`."""
+        led = {verdict: verdict.route for verdict in self._in_use if verdict.group in groups and verdict.route}
+        return {
+            nlri: led[verdict]
+            for nlri, verdict in self._learned.items()
+            if verdict in led and nlri not in self._own.routes
+        }
 
     # ---- out: what is told
 

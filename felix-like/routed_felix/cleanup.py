@@ -1,7 +1,7 @@
 """Remove from the kernel what is ours, and nothing else: `routed node cleanup`.
 
-Everything of ours says so in the kernel: routes by protocol number, pods' veths by alias, tunnel addresses by
-IFA_PROTO, the tunnel device by alias. Sysctls stay: nobody knows who else needs forwarding by now.
+Everything of ours says so in the kernel: routes and their nexthops by protocol number, pods' veths by alias, tunnel
+addresses by IFA_PROTO, the tunnel device by alias. Sysctls stay: nobody knows who else needs forwarding by now.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from routed.netlink.links import delete_links
 from routed.netlink.objects import AddressEntry
 from routed.netlink.socket import Netlink
 from routed.reconcile import Delta
+from routed_felix.nexthops import NexthopsTarget
 from routed_felix.routes import RoutesTarget
 from routed_felix.state import Conflict, RouteKey, Settings
 from routed_felix.tunnel import TunnelAddresses, TunnelLink, dump_addresses, dump_links
@@ -47,7 +48,8 @@ def cleanup(settings: Settings, namespace: str | None = None, *, addresses: Coll
     """
     with Netlink.open_in(namespace) if namespace else Netlink() as netlink:
         failures: list[str] = []
-        routes = RoutesTarget(netlink, settings.protocol, settings.metric)
+        nexthops = NexthopsTarget(netlink, settings.protocol, wanted=False)
+        routes = RoutesTarget(netlink, settings.protocol, settings.metric, nexthops=nexthops)
         routes.relist()
         ours = routes.keys
         routes.sync(Table())

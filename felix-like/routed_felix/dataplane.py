@@ -1,8 +1,9 @@
 """The kernel edge as a whole: read what calc needs, make what calc wants.
 
-What refers comes after what it refers to: the tunnel device, sysctls (one of them is the device's), addresses, routes;
-then away goes what nothing refers to any more: routes, addresses, the device. A changed tunnel address is therefore
-added, the routes move to it, and only then the old one goes: the kernel deletes routes whose source vanishes.
+What refers comes after what it refers to: the tunnel device, sysctls (one of them is the device's), addresses, nexthop
+groups, routes; then away goes what nothing refers to any more: routes, groups, addresses, the device. A changed tunnel
+address is therefore added, the routes move to it, and only then the old one goes: the kernel deletes routes whose
+source vanishes.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from routed.model.nlri import Nlri, to_prefix
 from routed.netlink.socket import Netlink, NetlinkError
 from routed.reconcile import Delta, Target, diff
 from routed_felix.monitor import Changes
+from routed_felix.nexthops import NexthopsTarget
 from routed_felix.routes import RoutesTarget
 from routed_felix.state import (
+    COMPATIBLE,
     Change,
     Conflict,
     Desired,
@@ -67,7 +70,8 @@ class Dataplane:
         self._settings = settings
         self._namespace = namespace
         self._netlink = Netlink.open_in(namespace) if namespace else Netlink()
-        self._routes = RoutesTarget(self._netlink, settings.protocol, settings.metric)
+        self._nexthops = NexthopsTarget(self._netlink, settings.protocol, wanted=settings.nexthops)
+        self._routes = RoutesTarget(self._netlink, settings.protocol, settings.metric, nexthops=self._nexthops)
         self._strangers = Strangers(self._netlink, settings.protocol, settings.metric)
         self._kernel: Kernel | None = None
         self._names: dict[int, str] = {}
@@ -105,7 +109,8 @@ class Dataplane:
         """The node as it is, all of it looked at anew. Raises NetlinkError."""
         self._events.clear()
         interfaces, tunnel = self._read_interfaces()
-        self._routes.adopt(self._strangers.look(self._names))
+        self._nexthops.relist()
+        self._routes.adopt(self._strangers.look(self._names, self._nexthops.entries))
         self._in_the_way = None
         self._node = None
         return self._keep(interfaces, tunnel)
@@ -136,11 +141,15 @@ class Dataplane:
         gone = {address for changes in events for address in changes.gone}
         devices = {name for names in (before, self._names) for index, name in names.items() if index in down}
         touched = {event.nlri for changes in events for event in changes.routes}
+        nexthops = bool(down) or any(changes.nexthops for changes in events)  # of what goes with a link nobody tells
+        if nexthops:
+            dropped = {number for changes in events for number in changes.dropped}
+            self._routes.lose(nexthops=self._nexthops.relist() | dropped)
         if protocols or gone or self._strangers.uses(devices, gone) or not touched.isdisjoint(self._strangers.beside):
-            self._strangers.look_again(protocols, self._names)
+            self._strangers.look_again(protocols, self._names, self._nexthops.entries)
             self._in_the_way = None
-        elif self._names != before:
-            self._strangers.links_are(self._names)
+        elif self._names != before or nexthops:
+            self._strangers.links_are(self._names, self._nexthops.entries)
         for changes in events:
             for event in changes.routes:
                 self._routes.heard(event)
@@ -155,7 +164,7 @@ class Dataplane:
         if names != self._names:
             self._driver = None  # a module that is loaded brings its device
         self._names = names
-        self._routes.links_are({link.name: link.index for link in links})
+        self._indices_are({link.name: link.index for link in links})
         device = self._settings.tunnel_device
         if self._driver is None:  # not with every look: where no list of modules tells, the kernel has to be asked
             self._driver = driver_available(self._netlink, device)
@@ -180,6 +189,10 @@ class Dataplane:
             for link in links
         }
         return interfaces, tunnel
+
+    def _indices_are(self, index: Mapping[str, int]) -> None:
+        self._nexthops.links_are(index)
+        self._routes.links_are(index)
 
     def _keep(self, interfaces: Mapping[str, Interface], tunnel: bool) -> Kernel:
         found = Kernel(interfaces, self._strangers.routes, tunnel)
@@ -232,7 +245,7 @@ class Dataplane:
         if everything or not self._routes.is_settled():
             changed += self._routes.sync(wanted)
         else:
-            changed += self._routes.change(change.routes, wanted, retry=retry)
+            changed += self._routes.change(change.routes, wanted, change.groups, retry=retry)
             if not self._routes.is_settled():  # an answer was lost: some may be there that count as failed
                 changed += self._routes.sync(wanted)
         if ending is not None:
@@ -256,7 +269,8 @@ class Dataplane:
         link = _Stage(TunnelLink(self._netlink, device, node.links), node.links)
         link.add()
         failed = "driver" in link.failures.get(device, "") if device in node.links else self._driver_failed
-        sysctls = _Stage(Sysctls(node.sysctls, self._namespace), node.sysctls)
+        there = {key: value for key, value in node.sysctls.items() if key != COMPATIBLE or self._nexthops.usable}
+        sysctls = _Stage(Sysctls(there, self._namespace), there)
         sysctls.add()
         on_tunnel = TunnelAddresses(self._netlink, device, self._settings.protocol, node.addresses)
         addresses = _Stage(on_tunnel, node.addresses)
@@ -264,7 +278,7 @@ class Dataplane:
         if link.changed or addresses.changed or failed != self._driver_failed:  # of our own doings nobody tells us
             self._events.append(Changes(interfaces=True))
             self._driver_failed = failed
-            self._routes.links_are({entry.name: entry.index for entry in dump_links(self._netlink)})
+            self._indices_are({entry.name: entry.index for entry in dump_links(self._netlink)})
         self._routes.sources_absent({address.ip for address in addresses.failures})
         self._on_device = tuple(on_tunnel.foreign().values()) if node.links else ()
         failures: tuple[Mapping[Any, str], ...] = link.failures, sysctls.failures, addresses.failures
@@ -275,6 +289,7 @@ class Dataplane:
         routes, metric = self._routes, self._settings.metric
         repaired, routes.repaired = routes.repaired, 0
         failures: dict[Key, str] = dict(self._node_failures)
+        failures.update(self._nexthops.reasons())
         failures.update(routes.odd_failures.items())
         failures.update({RouteKey(to_prefix(nlri), metric): reason for nlri, reason in routes.failures.items()})
         conflicts = {**(self._in_the_way or {}), **routes.conflicts}

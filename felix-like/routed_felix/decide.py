@@ -26,10 +26,12 @@ from routed.model.resources import EncapsulationMode, IPPool
 from routed_felix.fabric import may_encapsulate, node_address, own_addresses, resolver
 from routed_felix.prefixes import PrefixMap
 from routed_felix.resolve import Resolution
-from routed_felix.state import Encapsulation, Hop, ProblemKind, Reason, Route, Why
+from routed_felix.state import Encapsulation, Group, Hop, ProblemKind, Reason, Route, Why
 from routed_felix.view import View
 
 _COARSE = 16  # bits
+_PlaceKey = tuple[bool, str | None, str | None]  # in a block of our own, the pool, the owner
+_NOWHERE: _PlaceKey = (False, None, None)
 _MEMORY = 1 << 14  # tuples of paths remembered by identity; what is forgotten is found again by its next hops
 
 
@@ -62,9 +64,10 @@ class Place:
 class Verdict:
     """How prefixes of one place with the same ranked next hops are forwarded, and why.
 
-    `hops` share the traffic. `route` is what to programme, None for nothing. `asks`: the gateway that a pool that is
-    Never relies on, where none of the paths is its own. `speakers` are the peers and next hops of the paths, `devices`
-    lead to the next hops. `paths` are those of one such prefix. `count`: how many prefixes share it now.
+    `hops` share the traffic. `route` is what to programme, None for nothing; it goes by `group`, which is the
+    verdict's as long as prefixes share it. `asks`: the gateway that a pool that is Never relies on, where none of the
+    paths is its own. `speakers` are the peers and next hops of the paths, `devices` lead to the next hops. `paths` are
+    those of one such prefix. `count`: how many prefixes share it now.
     """
 
     place: Place
@@ -77,6 +80,7 @@ class Verdict:
     speakers: frozenset[AnyAddress] = frozenset()
     devices: frozenset[str] = frozenset()
     paths: tuple[Path, ...] = ()
+    group: Group = field(default_factory=Group)
     count: int = 0
 
     def become(self, other: Verdict) -> None:
@@ -88,6 +92,12 @@ class Verdict:
             other.route,
         )
         self.trouble, self.asks, self.devices = other.trouble, other.asks, other.devices
+
+    def inherit(self, other: Verdict) -> None:
+        """Go on with the group of `other`, whose route is equal and which nothing goes by any more."""
+        self.group, self.route, other.group = other.group, other.route, Group()
+        if other.route is not None:
+            other.route = replace(other.route, group=other.group)
 
     @property
     def ours(self) -> bool:
@@ -103,24 +113,27 @@ class Verdict:
 
 
 class Decider:
-    """Decides for one set of pools and blocks; remembers what it decided; revises it when the surroundings change."""
+    """Decides where prefixes lie and how they are forwarded; remembers it; revises it when the surroundings change."""
 
-    def __init__(self, view: View, routes: Iterable[Route] = ()) -> None:
-        """`routes`: those that another decided on before; equal ones of ours will be the same objects."""
+    def __init__(self, view: View) -> None:
+        self._remembered = 0
+        self._nowhere = Place()
+        self._places: dict[_PlaceKey, Place] = {}
+        self.locate(view)
+        self._surround(view)
+
+    def locate(self, view: View) -> None:
+        """Learn the pools and blocks of `view`. Places that stay are the same objects, with what was decided there."""
         self._pools = view.cluster.ipv4_pools
         self._owners = view.cluster.blocks
         self.blocks = _own_blocks(view)
-        self.encapsulating = sorted((pool for pool in self._pools.values() if may_encapsulate(pool)), key=_name)
-        self._routes = {route: route for route in routes}
-        self._remembered = 0
-        self._nowhere = Place()
-        self._places: dict[tuple[bool, str | None, str | None], Place] = {(False, None, None): self._nowhere}
+        before, self._places = self._places, {_NOWHERE: self._nowhere}
         self.exact: dict[Nlri, Place] = {}  # the pools and blocks themselves
         # by length and first two octets: every prefix that begins so is in one place, since no pool or block is inside
         self.coarse: dict[bytes, Place] = {}
         self._fine: set[bytes] = set()  # first two octets of pools and blocks longer than 16
         by_length: dict[int, dict[int, Place]] = {}
-        for prefix, place in self._territories():
+        for prefix, place in self._territories(before):
             self.exact[from_prefix(prefix)] = place
             if prefix.prefixlen > _COARSE:
                 self._fine.add(prefix.network_address.packed[:2])
@@ -135,10 +148,15 @@ class Decider:
             )
             for length in range(33)
         )
-        self._surround(view)
 
     def _surround(self, view: View) -> None:
         self._cluster = view.cluster
+        self._pools = view.cluster.ipv4_pools
+        self.encapsulating = sorted((pool for pool in self._pools.values() if may_encapsulate(pool)), key=_name)
+        pools = {pool.name: pool for pool in self._pools.values()}
+        for place in self._places.values():
+            place.pool = pools[place.pool.name] if place.pool else None
+        self._lost = view.lost
         self._settings = view.settings
         self._node = view.node
         self._tunnel = view.tunnel
@@ -159,7 +177,7 @@ class Decider:
         """Whether every prefix lies in `view` where it lies here."""
         return _own_blocks(view) == self.blocks and (
             view.cluster is self._cluster
-            or (view.cluster.blocks == self._owners and view.cluster.ipv4_pools == self._pools)
+            or (view.cluster.blocks == self._owners and _names(view.cluster.ipv4_pools) == _names(self._pools))
         )
 
     def surroundings_fit(self, view: View) -> bool:
@@ -169,6 +187,7 @@ class Decider:
             and (view.node, view.settings, view.tunnel, view.tunnel_address)
             == (self._node, self._settings, self._tunnel, self._tunnel_address)
             and view.sharing is self._sharing
+            and view.lost == self._lost
             and tuple(view.underlay) == self._underlay
             and (view.interfaces is self._interfaces or _reach(view) == self._reach)
         )
@@ -176,37 +195,52 @@ class Decider:
             self._cluster, self._interfaces = view.cluster, view.interfaces
         return fit
 
-    def revise(self, view: View, verdicts: Iterable[Verdict]) -> set[Verdict]:
-        """Decide by `view` from now on, and again what `verdicts` decided; returns those whose route is another."""
+    def revise(self, view: View, verdicts: Iterable[Verdict]) -> tuple[set[Verdict], set[Verdict]]:
+        """Decide by `view` from now on, and again what `verdicts` decided.
+
+        Returns those whose route is another, and those of which only the hops are, so that all is done by the group.
+        """
         self._surround(view)
         for place in self._places.values():
             place.by_identity.clear()
             place.verdicts = {key: verdict for key, verdict in place.verdicts.items() if verdict.count}
         self._remembered = 0
-        moved: set[Verdict] = set()
+        moved, led, here = set[Verdict](), set[Verdict](), set(self._places.values())
         for verdict in verdicts:
-            again = self._decide(verdict.place, verdict.paths)
-            if again.route is not verdict.route:
-                moved.add(verdict)
+            if verdict.place not in here:  # it has gone, and its prefixes are about to be looked at
+                continue
+            again, before = self._decide(verdict.place, verdict.paths), verdict.route
+            if again.route == before:
+                again.route = before
+            elif again.route is not None:
+                again.route = replace(again.route, group=verdict.group)
+            if before is None or again.route is None or again.route.source != before.source:
+                if again.route is not before:
+                    moved.add(verdict)
+            elif again.route is not before:
+                led.add(verdict)
             verdict.become(again)
-        return moved
+        return moved, led
 
-    def _territories(self) -> Iterator[tuple[Prefix, Place]]:
+    def _territories(self, before: Mapping[_PlaceKey, Place]) -> Iterator[tuple[Prefix, Place]]:
         """Every pool and block, with the place that a prefix inside it has unless a longer one holds it."""
         pool_of, owner_of = PrefixMap(self._pools), PrefixMap(self._owners)
         own = PrefixMap(dict.fromkeys(self.blocks, True))
         for prefix in {*self._pools, *self._owners, *self.blocks}:
             pool = next((pool for _, pool in pool_of.covering(prefix)), None)
             if next(own.covering(prefix), None) is not None:
-                yield prefix, self._place(own=True, pool=pool)
+                yield prefix, self._place(before, own=True, pool=pool)
             else:
                 owner = next((name for _, name in owner_of.covering(prefix)), None)
-                yield prefix, self._place(pool=pool, owner=owner)
+                yield prefix, self._place(before, pool=pool, owner=owner)
 
-    def _place(self, *, own: bool = False, pool: IPPool | None = None, owner: str | None = None) -> Place:
+    def _place(
+        self, before: Mapping[_PlaceKey, Place], *, own: bool = False, pool: IPPool | None, owner: str | None = None
+    ) -> Place:
         key = (own, pool.name if pool else None, owner)
         if key not in self._places:
-            self._places[key] = Place(own, pool, owner)
+            place = self._places[key] = before.get(key) or Place(own, pool, owner)
+            place.pool = pool
         return self._places[key]
 
     def place(self, nlri: Nlri) -> Place:
@@ -257,11 +291,13 @@ class Decider:
         verdict.speakers = frozenset(next_hops | {path.peer for path in paths})
         if verdict.asks in verdict.speakers:
             verdict.asks = None
-        if verdict.route is not None:  # one object per route: equal routes are told by identity
-            verdict.route = self._routes.setdefault(verdict.route, verdict.route)
+        if verdict.route is not None:
+            verdict.route = replace(verdict.route, group=verdict.group)
         return verdict
 
     def _forwarded(self, place: Place, paths: Sequence[Path]) -> Verdict:
+        if self._lost:
+            paths = [path for path in paths if path.peer not in self._lost] or paths
         if place.own:  # only a member can have an address of ours: it borrowed it
             paths = [path for path in paths if path.member]
             if not paths:
@@ -381,6 +417,10 @@ def _own_blocks(view: View) -> tuple[Prefix, ...]:
 
 def _name(pool: IPPool) -> str:
     return pool.name
+
+
+def _names(pools: Mapping[Prefix, IPPool]) -> dict[Prefix, str]:
+    return {cidr: pool.name for cidr, pool in pools.items()}
 
 
 def _place_of(hop: Hop) -> tuple[str, int]:

@@ -15,7 +15,8 @@ from routed.model.address import AnyAddress, AnyPrefix, Family
 from routed.netlink import constants as c
 from routed.netlink.constants import Msg, Rta
 from routed.netlink.message import RTMSG, ip, u32
-from routed.netlink.objects import AF, RouteEntry
+from routed.netlink.nexthops import DUMP_NEXTHOPS, NexthopEntry, hops_of
+from routed.netlink.objects import AF, HopEntry, RouteEntry
 from routed.netlink.socket import Netlink, NetlinkError
 from routed_felix.state import Hop
 from routed_felix.tunnel import dump_links
@@ -82,14 +83,15 @@ def ask(
             if error.errno not in _REFUSALS:
                 raise
             return FibAnswer(_REFUSALS[error.errno or 0])
-        hops = _hops(taken, names)
+        hops = _hops(taken.hops, names)
+        ways = hops_of(decides.nexthop, _nexthops(netlink)) if decides.nexthop else decides.hops
         return FibAnswer(
             outcome=_KINDS.get(taken.kind, f"type {taken.kind}"),
             prefix=decides.destination,
             protocol=decides.protocol,
             metric=decides.metric,
             table=decides.table,
-            ways=_hops(decides, names) or hops,  # a route by nexthop object names none itself
+            ways=_hops(ways, names) or hops,
             hop=hops[0] if hops else None,
             source=taken.source,
         )
@@ -99,5 +101,10 @@ def _get(netlink: Netlink, question: bytes) -> RouteEntry:
     return RouteEntry.unpack(netlink.get(Msg.GETROUTE, question).body)
 
 
-def _hops(entry: RouteEntry, names: dict[int, str]) -> tuple[Hop, ...]:
-    return tuple(Hop(names.get(hop.index, f"#{hop.index}"), hop.gateway, hop.onlink) for hop in entry.hops)
+def _nexthops(netlink: Netlink) -> dict[int, NexthopEntry]:
+    found = map(NexthopEntry.unpack, netlink.dump_bodies(Msg.GETNEXTHOP, DUMP_NEXTHOPS))
+    return {entry.id: entry for entry in found}
+
+
+def _hops(hops: tuple[HopEntry, ...], names: dict[int, str]) -> tuple[Hop, ...]:
+    return tuple(Hop(names.get(hop.index, f"#{hop.index}"), hop.gateway, hop.onlink) for hop in hops)

@@ -11,6 +11,7 @@ from routed.model.address import AnyAddress
 from routed.netlink import constants as c
 from routed.netlink.constants import Flag, Msg
 from routed.netlink.message import IFINFO, Message
+from routed.netlink.nexthops import NexthopEntry
 from routed.netlink.objects import AddressEntry
 from routed.netlink.routes import RouteReader
 from routed.netlink.socket import Netlink
@@ -18,7 +19,7 @@ from routed_felix.state import Settings
 from routed_felix.terms import RouteEvent
 
 _BUFFER = 32 << 20  # bytes; holds some 330,000 events while the agent is busy elsewhere
-_GROUPS = c.RTMGRP_LINK | c.RTMGRP_IPV4_IFADDR | c.RTMGRP_IPV4_ROUTE | c.RTMGRP_IPV4_NETCONF
+_GROUPS = c.RTMGRP_LINK | c.RTMGRP_IPV4_IFADDR | c.RTMGRP_IPV4_ROUTE | c.RTMGRP_IPV4_NETCONF | c.RTMGRP_NEXTHOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Changes:
 
     `interfaces`: links or addresses. `down`: indices of links that were set down or deleted, and `gone`: addresses that
     were removed; with either the kernel flushes routes and does not say which. `strangers`: protocols of others whose
-    routes changed. `routes`: what others did to routes of ours, or to keys of ours. `sysctls`: one that may be ours.
+    routes changed. `routes`: what others did to routes of ours, or to keys of ours. `nexthops`: others touched nexthop
+    objects, and deleted those of these ids, with their routes. `sysctls`: one that may be ours.
     `overflow`: events were lost, so that everything has to be compared.
     """
 
@@ -36,11 +38,14 @@ class Changes:
     gone: frozenset[AnyAddress] = frozenset()
     strangers: frozenset[int] = frozenset()
     routes: tuple[RouteEvent, ...] = ()
+    nexthops: bool = False
+    dropped: frozenset[int] = frozenset()
     sysctls: bool = False
     overflow: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.interfaces or self.strangers or self.routes or self.sysctls or self.overflow)
+        some = self.interfaces or self.strangers or self.routes or self.nexthops or self.sysctls
+        return bool(some or self.overflow)
 
 
 class Monitor:
@@ -85,7 +90,8 @@ class Monitor:
             raise
 
     def _boiled_down(self, events: Iterable[Message]) -> Changes:
-        interfaces = sysctls = False
+        interfaces = sysctls = nexthops = False
+        dropped: set[int] = set()
         down: set[int] = set()
         gone: set[AnyAddress] = set()
         strangers: set[int] = set()
@@ -110,11 +116,24 @@ class Monitor:
                     interfaces = True
                     if event.type == Msg.DELADDR:
                         gone.add(AddressEntry.unpack(event.body).address.ip)
+                case Msg.NEWNEXTHOP | Msg.DELNEXTHOP:
+                    nexthops = True
+                    if event.type == Msg.DELNEXTHOP:
+                        dropped.add(NexthopEntry.unpack(event.body).id)
                 case Msg.NEWNETCONF:
                     sysctls = True
                 case _:
                     pass
-        return Changes(interfaces, frozenset(down), frozenset(gone), frozenset(strangers), tuple(routes), sysctls)
+        return Changes(
+            interfaces=interfaces,
+            down=frozenset(down),
+            gone=frozenset(gone),
+            strangers=frozenset(strangers),
+            routes=tuple(routes),
+            nexthops=nexthops,
+            dropped=frozenset(dropped),
+            sysctls=sysctls,
+        )
 
     def _route(self, event: Message) -> RouteEvent | None:
         """A route event of the main table."""

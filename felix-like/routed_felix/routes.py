@@ -7,6 +7,8 @@ what the table is.
 Each key is in one of these states: not ours (create with EXCL: the kernel itself refuses where a stranger holds it,
 which is a conflict and no failure); ours, with what the kernel holds (a difference is replaced); ours and `LOST`:
 another hand deleted it or took its place (put back with REPLACE).
+
+A route by a `Group` names the nexthop group that `nexthops` keeps for it; where there are none, it has the hops itself.
 """
 
 from __future__ import annotations
@@ -23,11 +25,13 @@ from routed.netlink.constants import Flag, Msg
 from routed.netlink.objects import RouteEntry
 from routed.netlink.routes import ANYWHERE, RouteReader, Template, split, whole
 from routed.netlink.socket import Netlink, NetlinkError
-from routed_felix.state import Conflict, Route, RouteKey
+from routed_felix.nexthops import NexthopsTarget
+from routed_felix.state import Conflict, Group, Hop, Route, RouteKey
 from routed_felix.terms import RouteEvent, Terms, dump_bodies
 from routed_felix.wanted import Wanted
 
 LOST = Route(odd="not there, or not ours")
+_SEVERAL = Route(odd="more than one route")
 _REMEMBERED = 4096  # routes without their prefix: a few are usual
 _GONE = {errno.ESRCH, errno.ENODEV}
 
@@ -39,7 +43,15 @@ class RoutesTarget:
     holds the key. Interface indices are given by `links_are` before anything else.
     """
 
-    def __init__(self, netlink: Netlink, protocol: int, metric: int, family: Family = Family.IPV4) -> None:
+    def __init__(
+        self,
+        netlink: Netlink,
+        protocol: int,
+        metric: int,
+        family: Family = Family.IPV4,
+        nexthops: NexthopsTarget | None = None,
+    ) -> None:
+        self._nexthops = nexthops
         self._family = family
         self._netlink = netlink
         self._protocol = protocol
@@ -49,7 +61,8 @@ class RoutesTarget:
         self._dirty: set[Nlri] = set()
         self._odd: dict[RouteKey, RouteEntry] = {}
         self._copies: dict[Nlri, list[RouteEntry]] = {}
-        self._ways: dict[Route, Route] = {}  # every route of the picture is equal to one of these, if not the same
+        self._ways: dict[Route, Route] = {}  # every route of the picture is one of these, so that `is` compares them
+        self._most_ways = _REMEMBERED
         self._absent: frozenset[AnyAddress] = frozenset()
         self._listed = False  # the picture is the kernel's
         self._syncing = False
@@ -84,7 +97,8 @@ class RoutesTarget:
     @property
     def pending(self) -> bool:
         """Whether events ask for a `change`, even an empty one."""
-        return bool(self._dirty or self._odd) or not self._compared
+        waiting = self._nexthops is not None and self._nexthops.pending
+        return bool(self._dirty or self._odd) or waiting or not self._compared
 
     @property
     def keys(self) -> list[RouteKey]:
@@ -92,7 +106,9 @@ class RoutesTarget:
         return [*(self._key(nlri) for nlri, route in self._held.items() if route is not LOST), *self._odd]
 
     def relist(self) -> None:
-        """Read our routes from the kernel. Raises NetlinkError."""
+        """Read our routes, and all nexthops, from the kernel. Raises NetlinkError."""
+        if self._nexthops is not None:
+            self._nexthops.relist()
         self.adopt(dump_bodies(self._netlink, family=self._family, protocol=self._protocol))
 
     def adopt(self, bodies: Iterable[bytes]) -> None:
@@ -118,7 +134,7 @@ class RoutesTarget:
                 odd[RouteKey(entry.destination, entry.metric, entry.tos)] = entry
             elif nlri in held:  # `ip route append`: the kernel allows several; the first is the one in use
                 copies.setdefault(nlri, []).append(whole(*reader.read(body)))
-                held[nlri] = Route(odd="more than one route")
+                held[nlri] = _SEVERAL
             else:
                 held[nlri] = route
         for nlri in self._held.keys() - held.keys():
@@ -159,11 +175,18 @@ class RoutesTarget:
         if entry.protocol != self._protocol and event.added:
             self.beside.add(nlri)
 
-    def lose(self, *, devices: Collection[str] = (), sources: Collection[AnyAddress] = ()) -> None:
-        """The kernel flushed what went by `devices` or came from `sources`, and does not tell it route by route."""
+    def lose(
+        self,
+        *,
+        devices: Collection[str] = (),
+        sources: Collection[AnyAddress] = (),
+        nexthops: Collection[int] = (),
+    ) -> None:
+        """The kernel flushed what went by these, or came from `sources`, and does not tell it route by route."""
 
         def gone(route: Route) -> bool:
-            return any(hop.device in devices for hop in route.hops) or route.source in sources
+            led = any(hop.device in devices for hop in route.hops) or route.nexthop in nexthops
+            return led or route.source in sources
 
         if any(gone(route) for route in self._ways):
             doomed = {id(route) for route in {id(each): each for each in self._held.values()}.values() if gone(route)}
@@ -173,23 +196,35 @@ class RoutesTarget:
 
     def _way(self, route: Route) -> Route:
         """The object that stands for `route`: what is the same object is compared at once."""
-        if len(self._ways) > _REMEMBERED:
+        if len(self._ways) > self._most_ways:
             self._ways = {each: each for each in {id(each): each for each in self._held.values()}.values()}
+            self._most_ways = max(_REMEMBERED, 2 * len(self._ways))
         return self._ways.setdefault(route, route)
 
     # ---- writing
 
-    def change(self, routes: Mapping[Nlri, Route | None], wanted: Wanted, *, retry: bool = False) -> int:
-        """Make `routes` and what events have touched as `wanted`; with `retry`, what failed as well.
+    def change(
+        self,
+        routes: Mapping[Nlri, Route | None],
+        wanted: Wanted,
+        groups: Mapping[Group, tuple[Hop, ...]] | None = None,
+        *,
+        retry: bool = False,
+    ) -> int:
+        """Make `routes`, `groups` and what events have touched as `wanted`; with `retry`, what failed as well.
 
         Returns how many objects were written. Raises NetlinkError when the kernel does not answer.
         """
+        if groups and self._by_groups is not None:
+            self._by_groups.changed(groups)
+        elif groups:
+            routes = {**wanted.by([group for group, hops in groups.items() if hops]), **routes}
         again = set(self._dirty)
         self.repaired += sum(self._damaged(nlri, wanted) for nlri in again if nlri not in routes)
         if retry:
             again |= self.failures.keys() | self.conflicts.keys()
         todo = {**routes, **{nlri: wanted.get(nlri) for nlri in again}} if again else routes
-        return self._carry_out(todo) + self._sweep()
+        return self._carry_out(todo, retry=retry) + self._sweep()
 
     def _damaged(self, nlri: Nlri, wanted: Wanted) -> bool:
         wish = wanted.get(nlri)
@@ -200,6 +235,8 @@ class RoutesTarget:
         if not self._listed:
             self.relist()
         self._compared = self._syncing = True
+        if self._nexthops is not None:
+            self._nexthops.all_wanted(wanted.groups() if self._nexthops.usable else {})
         table = wanted.table()
         todo = self._difference(table) if self._held != table else {}
         self.repaired += sum(self._held.get(nlri) is LOST and route is not None for nlri, route in todo.items())
@@ -207,30 +244,37 @@ class RoutesTarget:
             self.failures.pop(settled, None)
             self.conflicts.pop(settled, None)
         try:
-            return self._carry_out(todo) + self._sweep()
+            return self._carry_out(todo, retry=True) + self._sweep()
         finally:
             self._syncing = False
 
+    @property
+    def _by_groups(self) -> NexthopsTarget | None:
+        """What keeps the groups that routes go by; None where each has its hops itself."""
+        return self._nexthops if self._nexthops is not None and self._nexthops.usable else None
+
     def _difference(self, table: Mapping[Nlri, Route]) -> dict[Nlri, Route | None]:
         todo: dict[Nlri, Route | None] = {}
-        held, equal = self._held.get, dict[tuple[int, int], bool]()
+        held, possible = self._held.get, dict[int, Route]()  # by identity of the wish
+        meant = possible.get
         for nlri, route in table.items():
-            have = held(nlri)
-            if have is route:
-                continue
-            if have is not None:
-                pair = id(have), id(route)
-                same = equal.get(pair)
-                if same is None:
-                    same = equal[pair] = have == self._possible(route)
-                if same:
-                    continue
-            todo[nlri] = route
+            have, wish = held(nlri), meant(id(route))
+            if wish is None or (wish.group is not None and have is not None and have.nexthop):
+                wish = possible[id(route)] = self._claimed(route, have)
+            if have is not wish:
+                todo[nlri] = route
         todo.update(dict.fromkeys([nlri for nlri in self._held if nlri not in table]))
         return todo
 
-    def _carry_out(self, todo: Mapping[Nlri, Route | None]) -> int:
-        """Write what differs from the picture: creations and replacements, then deletions."""
+    def _claimed(self, route: Route, have: Route | None) -> Route:
+        """`_possible`, by the group that a prefix of it goes by already if that leads where it should."""
+        if have is not None and have.nexthop and route.group is not None and self._by_groups is not None:
+            self._by_groups.claim(route.group, have.nexthop)
+        return self._possible(route)
+
+    def _carry_out(self, todo: Mapping[Nlri, Route | None], *, retry: bool) -> int:
+        """Write what differs from the picture: groups, creations and replacements of routes, then deletions."""
+        done = self._bring_groups(todo, retry=retry)
         if self.failures or self.conflicts:
             for nlri in todo:
                 self.failures.pop(nlri, None)
@@ -253,14 +297,14 @@ class RoutesTarget:
                 group = groups[key] = self._possible(wish), []
             if have is None:
                 group[1].append(nlri)
-            elif have is group[0] or have == group[0]:
-                held[nlri] = group[0]
+            elif have is group[0]:
+                continue
             elif nlri in beside and have is not LOST:
                 crowded.append((nlri, group[0]))
             else:
                 group[1].append(nlri)
         self.replaced = set()
-        done = self._remove_copies(todo) if self._copies else 0
+        done += self._remove_copies(todo) if self._copies else 0
         done += sum(self._write_beside(nlri, route) for nlri, route in crowded)
         for groups in (fresh, others):
             for (_, length), (route, nlris) in groups.items():
@@ -270,12 +314,21 @@ class RoutesTarget:
         self._dirty.clear()
         return done
 
-    def _write(self, route: Route, length: int, nlris: list[Nlri], *, fresh: bool) -> int:
-        entry = self._terms.to_kernel(route)
-        if entry is None:
-            self.failures.update(dict.fromkeys(nlris, self._terms.missing(route)))
+    def _bring_groups(self, todo: Mapping[Nlri, Route | None], *, retry: bool) -> int:
+        if self._by_groups is None:
             return 0
-        self._way(route)
+        wishes = {id(route): route for route in todo.values() if route is not None and route.group is not None}
+        groups = {route.group: route.hops for route in wishes.values() if route.group is not None}
+        try:
+            return self._by_groups.bring(groups, retry=retry)
+        except OSError:
+            self.forget()
+            raise
+
+    def _write(self, route: Route, length: int, nlris: list[Nlri], *, fresh: bool) -> int:
+        entry = self._in_kernel_terms(route, nlris)
+        if entry is None:
+            return 0
         flags = Flag.CREATE | (Flag.EXCL if fresh else Flag.REPLACE)
         try:
             refused, repeated = self._netlink.write(Template.of(Msg.NEWROUTE, flags, entry, length), nlris)
@@ -310,14 +363,24 @@ class RoutesTarget:
             self.replaced.update(nlris)
         return len(nlris) - len(refused)
 
+    def _in_kernel_terms(self, route: Route, nlris: Collection[Nlri]) -> RouteEntry | None:
+        """None, and the reason among the failures, where the kernel has not what `route` refers to."""
+        if route.group is not None and self._by_groups is not None:
+            reason = self._by_groups.failures.get(route.group, "its nexthop group is not there")
+        elif (entry := self._terms.to_kernel(route)) is not None:
+            return entry
+        else:
+            reason = self._terms.missing(route)
+        self.failures.update(dict.fromkeys(nlris, reason))
+        return None
+
     def _write_beside(self, nlri: Nlri, route: Route) -> int:
         """Replace ours where a stranger has a route of the same key: REPLACE would hit whichever is first.
 
         Unless ours has gone meanwhile: then the stranger has taken its place, of which no event was read yet.
         """
-        entry = self._terms.to_kernel(route)
+        entry = self._in_kernel_terms(route, [nlri])
         if entry is None:
-            self.failures[nlri] = self._terms.missing(route)
             return 0
         removed = self._remove(nlri[0], [nlri])
         if nlri in self.failures:
@@ -361,7 +424,22 @@ class RoutesTarget:
         return len(doomed) - len(refused)
 
     def _sweep(self) -> int:
-        """Delete what is ours and has no key that we use: of an earlier metric, say."""
+        """Delete what is ours and has no key that we use (of an earlier metric, say), and groups without routes."""
+        return self._sweep_odd() + self._sweep_groups()
+
+    def _sweep_groups(self) -> int:
+        if self._nexthops is None or not self._nexthops.pending or not self._compared:
+            return 0
+        used: set[int] = set()
+        if self.failures:  # what could not be moved goes by its old group
+            used = {route.nexthop for route in {id(each): each for each in self._held.values()}.values()}
+        try:
+            return self._nexthops.sweep(used)
+        except OSError:
+            self.forget()
+            raise
+
+    def _sweep_odd(self) -> int:
         doomed = [*self._odd.items()]
         entry = RouteEntry(ANYWHERE[self._family], protocol=self._protocol, scope=c.RT_SCOPE_NOWHERE, kind=0)
         bodies = [replace(entry, destination=key.prefix, metric=key.metric, tos=key.tos) for key, _ in doomed]
@@ -381,4 +459,12 @@ class RoutesTarget:
         return RouteKey(to_prefix(nlri, self._family), self._metric)
 
     def _possible(self, route: Route) -> Route:
-        return replace(route, source=None) if route.source is not None and route.source in self._absent else route
+        """`route` as the kernel can have it now, in the picture's object; by a group that is not there, as it is."""
+        if route.source is not None and route.source in self._absent:
+            route = replace(route, source=None)
+        if route.group is not None and self._by_groups is not None:
+            number = self._by_groups.id_of(route.group)
+            if not number:
+                return route
+            route = Route(route.kind, (), route.source, nexthop=number)
+        return self._way(route)

@@ -13,16 +13,21 @@ TUNNEL_KIND = "ipip"
 TUNNEL_MODULE = "ipip"
 TUNNEL_ALIAS = "routed:tunnel"
 FORWARD_IPV6 = "net/ipv6/conf/all/forwarding"
+COMPATIBLE = "net/ipv4/nexthop_compat_mode"  # at 1 the kernel tells of each route by a group that changes
 TUNNEL_OVERHEAD = 20  # bytes of the outer IPv4 header, RFC 2003 section 3
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How this node marks what is its own: routes by `protocol` (rtm_protocol) and `metric`, in the main table."""
+    """How this node marks what is its own: routes by `protocol` (rtm_protocol) and `metric`, in the main table.
+
+    `nexthops`: learned routes go by nexthop groups, where the kernel has them.
+    """
 
     protocol: int = 114
     metric: int = 1024
     tunnel_device: str = "tunl0"
+    nexthops: bool = True
 
 
 class Encapsulation(StrEnum):
@@ -87,6 +92,16 @@ class RouteKey:
         return f"{self.prefix}{tos} metric {self.metric}"
 
 
+class Group:
+    """What learned prefixes that are forwarded alike have in common, and keep while their next hops change.
+
+    Told apart by identity. In the kernel it is one nexthop group, which all their routes name; where there are no
+    nexthop objects it is nothing.
+    """
+
+    __slots__ = ()
+
+
 class RouteKind(StrEnum):
     """The types of route that are ours."""
 
@@ -98,6 +113,9 @@ class RouteKind(StrEnum):
 class Route:
     """A route of ours. `source` is its RTA_PREFSRC; several `hops` share the traffic, by flow, equally.
 
+    With a `group`, whose `hops` they are, it is the same route when they change. One that was read from the kernel has
+    the id of its `nexthop` object, if it goes by one, in place of both.
+
     `odd` names what a route read from the kernel has and ours never have (weights, metrics, duplicates), so that such
     a route is never equal to a desired one.
     """
@@ -106,6 +124,8 @@ class Route:
     hops: tuple[Hop, ...] = ()
     source: AnyAddress | None = None
     odd: str = ""
+    nexthop: int = 0
+    group: Group | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +216,13 @@ class Change:
     """What to do about the kernel after a change of calc's input.
 
     `routes` holds every prefix whose route may be another than before, with the route it should have, None for none;
-    all have our metric. The prefixes that it does not hold want what they wanted.
+    all have our metric. The prefixes that it does not hold want what they wanted, except that their route may be by one
+    of `groups`: those have other hops than before, or none any more, when no prefix goes by them.
     """
 
     node: NodeState = field(default_factory=NodeState)
     routes: Mapping[Nlri, Route | None] = field(default_factory=dict[Nlri, Route | None])
+    groups: Mapping[Group, tuple[Hop, ...]] = field(default_factory=dict[Group, tuple[Hop, ...]])
 
 
 @dataclass(frozen=True)

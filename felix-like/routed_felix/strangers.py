@@ -12,12 +12,14 @@ from routed.model.address import AnyAddress, Family
 from routed.model.nlri import Nlri, from_prefix, to_prefix
 from routed.netlink import constants as c
 from routed.netlink.constants import Rta
+from routed.netlink.nexthops import NexthopEntry, hops_of
 from routed.netlink.objects import RouteEntry, protocol_of
 from routed.netlink.socket import Netlink
 from routed_felix.state import Conflict, Hop, RouteKey, UnderlayRoute
 from routed_felix.terms import dump_bodies
 from routed_felix.wanted import Wanted
 
+NO_NEXTHOPS: Mapping[int, NexthopEntry] = {}
 _BEYOND_OURS = {Rta.VIA, Rta.ENCAP}  # RTA_VIA: by a gateway that is not even IPv6
 _REJECTING = {c.RTN_BLACKHOLE, c.RTN_UNREACHABLE, c.RTN_PROHIBIT}
 
@@ -35,8 +37,11 @@ class Strangers:
         self.routes: tuple[UnderlayRoute, ...] = ()
         self.beside: frozenset[Nlri] = frozenset()  # prefixes where one has the very key of ours
 
-    def look(self, names: Mapping[int, str]) -> list[bytes]:
-        """Read all of the table; `names` are the interfaces. Returns the bodies of our own. Raises NetlinkError."""
+    def look(self, names: Mapping[int, str], nexthops: Mapping[int, NexthopEntry] = NO_NEXTHOPS) -> list[bytes]:
+        """Read all of the table; `names` are the interfaces, `nexthops` all there are.
+
+        Returns the bodies of our own. Raises NetlinkError.
+        """
         ours: list[bytes] = []
         others: list[bytes] = []
         protocol = self._protocol
@@ -46,23 +51,28 @@ class Strangers:
         for body in others:
             found.setdefault(protocol_of(body), []).append(RouteEntry.unpack(body))
         self._entries = {each: tuple(entries) for each, entries in found.items()}
-        self.links_are(names)
+        self.links_are(names, nexthops)
         return ours
 
-    def look_again(self, protocols: Collection[int], names: Mapping[int, str]) -> None:
+    def look_again(
+        self,
+        protocols: Collection[int],
+        names: Mapping[int, str],
+        nexthops: Mapping[int, NexthopEntry] = NO_NEXTHOPS,
+    ) -> None:
         """Read again what is not ours, `protocols` included. Raises NetlinkError."""
         every = self._entries.keys() | protocols
         if 0 in every:  # a filter of 0 is none
-            self.look(names)
+            self.look(names, nexthops)
             return
         for protocol in every:
             bodies = dump_bodies(self._netlink, family=self._family, protocol=protocol)
             self._entries[protocol] = tuple(RouteEntry.unpack(body) for body in bodies)
-        self.links_are(names)
+        self.links_are(names, nexthops)
 
-    def links_are(self, names: Mapping[int, str]) -> None:
-        """Tell the interfaces of now."""
-        routes = tuple(_underlay(entry, names) for entries in self._entries.values() for entry in entries)
+    def links_are(self, names: Mapping[int, str], nexthops: Mapping[int, NexthopEntry] = NO_NEXTHOPS) -> None:
+        """Tell the interfaces and nexthops of now."""
+        routes = tuple(_underlay(entry, names, nexthops) for entries in self._entries.values() for entry in entries)
         if routes != self.routes:  # else the old object, which others compare with at once
             self.routes = routes
             self._at = {}
@@ -112,8 +122,9 @@ class Strangers:
         return found
 
 
-def _underlay(entry: RouteEntry, names: Mapping[int, str]) -> UnderlayRoute:
-    hops = tuple(Hop(names.get(hop.index, f"#{hop.index}"), hop.gateway) for hop in entry.hops)
+def _underlay(entry: RouteEntry, names: Mapping[int, str], nexthops: Mapping[int, NexthopEntry]) -> UnderlayRoute:
+    leads = hops_of(entry.nexthop, nexthops) if entry.nexthop else entry.hops
+    hops = tuple(Hop(names.get(hop.index, f"#{hop.index}"), hop.gateway) for hop in leads)
     return UnderlayRoute(
         prefix=entry.destination,
         hops=() if entry.kind in _REJECTING else hops,

@@ -58,9 +58,9 @@ class Terms:
             kind = RouteKind.BLACKHOLE
         elif entry.kind != c.RTN_UNICAST:
             odd.append(f"type {entry.kind}")
-        if entry.scope != self._scope(kind, hops):
+        if entry.scope != (c.RT_SCOPE_UNIVERSE if entry.nexthop else self._scope(kind, hops)):
             odd.append(f"scope {entry.scope}")
-        return Route(kind, hops, entry.source, ", ".join(odd))
+        return Route(kind, hops, entry.source, ", ".join(odd), entry.nexthop)
 
     def to_kernel(self, route: Route) -> RouteEntry | None:
         """The route for the kernel, with any destination; None where one of its interfaces does not exist."""
@@ -78,6 +78,7 @@ class Terms:
             protocol=self._protocol,
             scope=self._scope(route.kind, route.hops),
             kind=c.RTN_BLACKHOLE if route.kind is RouteKind.BLACKHOLE else c.RTN_UNICAST,
+            nexthop=route.nexthop,
         )
 
     def missing(self, route: Route) -> str:

@@ -28,7 +28,9 @@ class View:
     it decides once per tuple. `blocks` are the node's own, `peers` whom it has sessions with, `gateways` those through
     which some of these are to be reached. `interfaces`, `underlay` and `tunnel` (whether the tunnel device is there or
     can be made) are what the `Dataplane` found; `tunnel_address` is the IPAM's, None while there is none. `sharing`
-    says which of the ranked paths of a prefix share its traffic, the best first: the decision process's word.
+    says which of the ranked paths of a prefix share its traffic, the best first: the decision process's word. The
+    sessions with `lost` peers have ended, which the Loc-RIB may not show yet: their paths count only where there are no
+    others.
     """
 
     node: str
@@ -44,3 +46,4 @@ class View:
     tunnel: bool = False
     settings: Settings = field(default_factory=Settings)
     sharing: Callable[[Sequence[Path]], Sequence[Path]] = only_the_best
+    lost: frozenset[AnyAddress] = frozenset()

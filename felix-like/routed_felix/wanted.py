@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from routed.model.nlri import Nlri, from_prefix
-from routed_felix.state import Route, RouteKey
+from routed_felix.state import Group, Hop, Route, RouteKey
 
 
 class Wanted(Protocol):
@@ -18,6 +18,14 @@ class Wanted(Protocol):
 
     def table(self) -> Mapping[Nlri, Route]:
         """All of them."""
+        ...
+
+    def groups(self) -> Mapping[Group, tuple[Hop, ...]]:
+        """The groups that they go by, with their hops."""
+        ...
+
+    def by(self, groups: Collection[Group]) -> Mapping[Nlri, Route]:
+        """Those that go by one of `groups`. Costs what the table is large."""
         ...
 
     def __len__(self) -> int: ...
@@ -34,3 +42,11 @@ class Table(dict[Nlri, Route]):
     def table(self) -> Mapping[Nlri, Route]:
         """All of them."""
         return self
+
+    def groups(self) -> Mapping[Group, tuple[Hop, ...]]:
+        """The groups that they go by, with their hops."""
+        return {route.group: route.hops for route in self.values() if route.group is not None}
+
+    def by(self, groups: Collection[Group]) -> Mapping[Nlri, Route]:
+        """Those that go by one of `groups`."""
+        return {nlri: route for nlri, route in self.items() if route.group in groups}

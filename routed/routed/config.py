@@ -62,6 +62,14 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     tunnel_device: Annotated[
         str, Meta(pattern=r"^[^\s/:]{1,15}\Z", description="IPIP device, at most 15 characters.")
     ] = "tunl0"
+    nexthop_groups: Annotated[
+        bool,
+        Meta(
+            description="Whether learned routes go by nexthop groups, where the kernel has them (Linux 5.3): all "
+            "routes of a group change over in one operation. For that net.ipv4.nexthop_compat_mode is set to 0, and "
+            "`ip route` shows an id, `ip nexthop` the rest; false is for programs that read routes and know no nexthop."
+        ),
+    ] = True
     bgp_sync_seconds: Annotated[
         int,
         Meta(

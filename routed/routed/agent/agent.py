@@ -25,6 +25,7 @@ from routed.agent.bgp_observation import BgpObservation, Tally
 from routed.agent.cluster_source import Reading, readings
 from routed.agent.drain_source import drains
 from routed.agent.explainer import Explainer
+from routed.agent.failover import FailOver
 from routed.agent.faults import Faults, Subject
 from routed.agent.gate import Gate, missing
 from routed.agent.neighbourhood import Neighbourhood
@@ -108,6 +109,7 @@ class Agent:
         self._faults = Faults()
         self._gate = Gate(config.bgp_sync_seconds, holds_routes=True)
         self._programmer = Programmer(parts.dataplane, self._view, config.resync_seconds)
+        self._fail_over = FailOver(self._programmer, kernel, lambda: self._gate.may_write)
         self._explainer = Explainer(
             config.node,
             settings,
@@ -254,7 +256,9 @@ class Agent:
                     self._faults.set(Subject.BGP, fault)
                 case _:
                     self._tally.take(event)
-                    await self._routing.handle(event)
+                    was_up = event.peer in self._routing.opens
+                    async with self._fail_over.before(event.peer, gone=was_up and isinstance(event, SessionDown)):
+                        await self._routing.handle(event)
                     # a session that comes or goes has deadlines, which `_wait` has to learn of, also without a route
                     turned = isinstance(event, SessionUp | SessionDown)
                     if turned or self._routing.pending or not self._gate.in_sync:
@@ -266,7 +270,8 @@ class Agent:
                 case BfdFault(fault):
                     self._faults.set(Subject.BFD, fault)
                 case BfdChange():
-                    await self._routing.bfd_changed(event)
+                    async with self._fail_over.before(event.peer, gone=event.failed):
+                        await self._routing.bfd_changed(event)
                     if self._routing.pending:
                         self._dirty.set()
 
@@ -410,6 +415,7 @@ class Agent:
             tunnel_address=self._tunnel_address,
             settings=self._settings,
             sharing=self._sharing,
+            lost=frozenset(self._fail_over.lost),
         )
 
     # ---- what is told

@@ -72,7 +72,7 @@ async def _run(config: AgentConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    settings = Settings(config.route_protocol, config.route_metric, config.tunnel_device)
+    settings = Settings(config.route_protocol, config.route_metric, config.tunnel_device, config.nexthop_groups)
     # closed from the last to the first: pods' requests end, then BGP goes silent, then the store
     async with AsyncExitStack() as stack:
         store = open_store(config.store)

@@ -115,6 +115,17 @@ class Programmer:
         else:
             self._ended(now)
 
+    def fail_over(self, view: View) -> None:
+        """Sessions have ended (`View.lost`): what goes by them goes another way at once, before the RIB says so.
+
+        Nothing where everything is about to be compared in any case. Raises EnvironmentFault when the kernel does not
+        answer.
+        """
+        if self.view is None or self._whole or self.fault is not None:
+            return
+        self.view, self._whole = view, True  # until it is written
+        self._write(self._calculator.update(view, ()), whole=False, retry=False)
+
     def _begin(self, now: float, changed: Collection[Nlri] | None, *, write: bool) -> Callable[[], None] | None:
         """Read and calculate; returns what is left to do, which needs the kernel and calc's result only."""
         if changed is None:

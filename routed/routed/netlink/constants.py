@@ -26,6 +26,9 @@ class Msg(IntEnum):
     GETNEIGH = 30
     NEWNETCONF = 80
     NEWNSID = 88
+    NEWNEXTHOP = 104
+    DELNEXTHOP = 105
+    GETNEXTHOP = 106
     GETNSID = 90
     SETNEIGHTBL = 67
 
@@ -95,8 +98,24 @@ class Rta(IntEnum):
     TABLE = 15
     VIA = 18
     PREF = 20
+    ENCAP_TYPE = 21
     ENCAP = 22
     NH_ID = 30
+
+
+class Nha(IntEnum):
+    """linux/nexthop.h: attributes of a nexthop object."""
+
+    ID = 1
+    GROUP = 2
+    GROUP_TYPE = 3
+    BLACKHOLE = 4
+    OIF = 5
+    GATEWAY = 6
+    ENCAP_TYPE = 7
+    ENCAP = 8
+    FDB = 11
+    RES_GROUP = 12
 
 
 class Iptun(IntEnum):
@@ -150,6 +169,7 @@ RTMGRP_IPV4_IFADDR = 0x10
 RTMGRP_IPV4_ROUTE = 0x40
 RTMGRP_IPV6_IFADDR = 0x100
 RTMGRP_IPV6_ROUTE = 0x400
+RTMGRP_NEXTHOP = 1 << 31  # RTNLGRP_NEXTHOP is group 32, the last that fits
 RTMGRP_IPV4_NETCONF = 1 << 23  # RTNLGRP_IPV4_NETCONF is group 24; the header has no RTMGRP name for it
 
 RTEXT_FILTER_SKIP_STATS = 8  # linux/rtnetlink.h: link dumps without counters are a third of the size

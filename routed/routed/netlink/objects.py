@@ -30,7 +30,7 @@ from routed.netlink.message import (
 
 _RTNH = struct.Struct("=HBBi")  # struct rtnexthop: len, flags, hops, ifindex
 _RTNL_KNOWN = frozenset(
-    {Rta.DST, Rta.OIF, Rta.GATEWAY, Rta.PRIORITY, Rta.PREFSRC, Rta.MULTIPATH, Rta.CACHEINFO, Rta.TABLE}
+    {Rta.DST, Rta.OIF, Rta.GATEWAY, Rta.PRIORITY, Rta.PREFSRC, Rta.MULTIPATH, Rta.CACHEINFO, Rta.TABLE, Rta.NH_ID}
 )
 _VIA = struct.Struct("=H")  # struct rtvia: family, then the address
 _VIA_IPV6 = _VIA.pack(AF_INET6)
@@ -131,8 +131,9 @@ class HopEntry:
 class RouteEntry:
     """RTM_NEWROUTE.
 
-    `kind` is RTN_*, `scope` RT_SCOPE_*. A blackhole has no hop; neither has a route by nexthop object when
-    net.ipv4.nexthop_compat_mode is 0. `others` are the attribute types that it, or a hop of it, carries beyond what is
+    `kind` is RTN_*, `scope` RT_SCOPE_*. A blackhole has no hop; neither has a route by nexthop object, which is the
+    `nexthop` of that id, not 0: that some kernels tell where it leads as well (net.ipv4.nexthop_compat_mode) is no part
+    of the route. `others` are the attribute types that it, or a hop of it, carries beyond what is
     represented here. For IPv6 the kernel reads and tells other things than for IPv4: the scope is always universe, a
     metric of 0 becomes 1024.
     """
@@ -147,6 +148,7 @@ class RouteEntry:
     scope: int = c.RT_SCOPE_UNIVERSE
     kind: int = c.RTN_UNICAST
     others: tuple[int, ...] = ()
+    nexthop: int = 0
 
     def pack(self) -> bytes:
         """The body of RTM_NEWROUTE or RTM_DELROUTE (a deletion hits only a route that matches all of it)."""
@@ -163,7 +165,9 @@ class RouteEntry:
             body += u32(Rta.PRIORITY, self.metric)
         if self.source is not None:
             body += ip(Rta.PREFSRC, self.source)
-        if single is not None:
+        if self.nexthop:
+            body += u32(Rta.NH_ID, self.nexthop)
+        elif single is not None:
             body += u32(Rta.OIF, single.index)
             if single.gateway is not None:
                 body += _pack_gateway(single.gateway, family)
@@ -180,7 +184,10 @@ class RouteEntry:
         others = found.keys() - _RTNL_KNOWN
         if found.get(Rta.PREF) == _MEDIUM:
             others.discard(Rta.PREF)
-        if Rta.MULTIPATH in found:
+        nexthop = as_u32(found[Rta.NH_ID]) if Rta.NH_ID in found else 0
+        if nexthop:
+            others -= {Rta.VIA, Rta.ENCAP, Rta.ENCAP_TYPE}
+        elif Rta.MULTIPATH in found:
             hops, strange = _unpack_hops(found[Rta.MULTIPATH])
             others |= strange
         elif Rta.OIF in found and not (family == AF_INET6 and kind in _REJECTING):  # an IPv6 blackhole is told with lo
@@ -204,6 +211,7 @@ class RouteEntry:
             scope=scope,
             kind=kind,
             others=tuple(sorted(others)),
+            nexthop=nexthop,
         )
 
 

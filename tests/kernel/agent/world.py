@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.kernel.nexthops import leading
+
 from routed_cni.install import write_plugin
 
 ROUTER = "10.99.0.100"
@@ -74,7 +76,7 @@ class Namespace:
         """Prefix and next hop or device of the routes of ours."""
         return {
             f"{route['dst']} {route.get('gateway') or route.get('dev') or route.get('type')}"
-            for route in self.look("route", "show", "proto", "114")
+            for route in leading(self.look("route", "show", "proto", "114"), self.look("nexthop", "show"))
         }
 
     @contextlib.contextmanager

@@ -50,7 +50,7 @@ def test_a_restart_without_memory_adopts_it_with_no_write(world: World, desired:
 def test_it_becomes_a_route_by_one_and_shared_again_in_place(world: World, desired: Desired) -> None:
     with Dataplane(Settings(), world.path) as plane:
         for hops in ((FIRST,), (FIRST, SECOND), (SECOND,)):
-            assert plane.apply(wanted({ONE: over(*hops)})).changed == 1
+            assert plane.apply(wanted({ONE: over(*hops)})).complete
             assert gateways(world) == list(hops)
 
 

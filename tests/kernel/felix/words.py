@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
-from routed_felix.state import Desired, Hop, Route, RouteKey, RouteKind
+from routed_felix.state import Desired, Group, Hop, Route, RouteKey, RouteKind
 
 
 def key(prefix: str) -> RouteKey:
@@ -24,4 +25,10 @@ BLACKHOLE = Route(RouteKind.BLACKHOLE)
 
 
 def wanted(table: dict[str, Route]) -> Desired:
-    return Desired(routes={key(prefix): route for prefix, route in table.items()})
+    """Routes by a gateway go by a group each, as those of calc."""
+    return Desired(
+        routes={
+            key(prefix): replace(route, group=Group()) if route.hops and route.hops[0].gateway else route
+            for prefix, route in table.items()
+        }
+    )

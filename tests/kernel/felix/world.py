@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tests.kernel.nexthops import leading
+
 _numbers = itertools.count(1)
 
 
@@ -61,8 +63,9 @@ class World:
         return json.loads(out) if out.strip() else []
 
     def routes(self, protocol: int = 114) -> dict[str, dict[str, Any]]:
-        """Routes of `protocol` in the main table, by destination."""
-        return {entry["dst"]: entry for entry in self.look("route", "show", "table", "main", "proto", str(protocol))}
+        """Routes of `protocol` in the main table, by destination; one by a nexthop object with where that leads."""
+        found = self.look("route", "show", "table", "main", "proto", str(protocol))
+        return {entry["dst"]: entry for entry in leading(found, self.look("nexthop", "show"))}
 
     def link(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.look("-d", "link", "show", "dev", name)[0]
@@ -96,7 +99,8 @@ class World:
 
 
 class Listener:
-    """Counts link, address and route events of a namespace: a bare socket, so that silence is the kernel's word."""
+    """Counts link, address, route and nexthop events of a namespace: a bare socket, so that silence is the kernel's
+    word."""
 
     def __init__(self, path: str) -> None:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
@@ -109,7 +113,7 @@ class Listener:
             assert libc.setns(home, 0x40000000) == 0
             os.close(target)
             os.close(home)
-        self._socket.bind((0, 0x1 | 0x10 | 0x40))
+        self._socket.bind((0, 0x1 | 0x10 | 0x40 | 1 << 31))
         self._socket.setblocking(False)
 
     def __enter__(self) -> Listener:

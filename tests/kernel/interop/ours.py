@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 from tests.kernel.agent.world import run, until
 from tests.kernel.interop.routers import Place, numbers
+from tests.kernel.nexthops import leading
 
 from routed.netlink.socket import inside
 
@@ -187,19 +188,23 @@ class Ours:
 
     def kernel(self, version: int = 4) -> dict[str, str]:
         """Our routes in the kernel: prefix to gateway, or to device where there is none."""
-        out = run(*self.place.namespace.argv("ip", f"-{version}", "-j", "route", "show", "proto", "114"))
-        routes = json.loads(out) if out.strip() else []
-        return {route["dst"]: route.get("gateway") or route.get("dev", "") for route in routes}
+        return {route["dst"]: route.get("gateway") or route.get("dev", "") for route in self._routes(version)}
 
     def ways(self) -> dict[str, list[str]]:
         """The gateways that share the traffic, of each IPv4 route of ours that has any."""
-        out = run(*self.place.namespace.argv("ip", "-4", "-j", "route", "show", "proto", "114"))
         found: dict[str, list[str]] = {}
-        for route in json.loads(out) if out.strip() else []:
+        for route in self._routes(4):
             hops = route.get("nexthops", [route])
             if gateways := [hop["gateway"] for hop in hops if "gateway" in hop]:
                 found[route["dst"]] = gateways
         return found
+
+    def _routes(self, version: int) -> list[dict[str, Any]]:
+        routes, nexthops = (
+            json.loads(run(*self.place.namespace.argv("ip", *words)) or "[]")
+            for words in ((f"-{version}", "-j", "route", "show", "proto", "114"), ("-j", "nexthop", "show"))
+        )
+        return leading(routes, nexthops)
 
     def children(self) -> dict[int, str]:
         """The agent's child processes and their command lines."""

@@ -238,6 +238,7 @@ class FakeDataplane:
         self.failures: dict[Any, str] = {}
         self.held = False
         self.dead = False
+        self.failing = False  # it can be asked, and takes nothing
         self.reads = self.looks = 0
         self._table: dict[Nlri, Route] = {}
         self._kernel = self._look()
@@ -265,6 +266,9 @@ class FakeDataplane:
         return self._report()
 
     def change(self, change: Change, wanted: Wanted, *, retry: bool = False) -> Report:
+        if self.failing:
+            raise NetlinkError(105, "no buffer space")
+        self._table.update(wanted.by(change.groups))
         for nlri, route in change.routes.items():
             self._table.pop(nlri, None)
             if route is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 from hypothesis import given
@@ -48,6 +48,7 @@ surroundings = st.one_of(
     st.sampled_from([only_the_best, all_of_them]).map(lambda sharing: {"sharing": sharing}),
     st.sampled_from([None, IPv4Interface("192.168.11.1/32").ip]).map(lambda found: {"tunnel_address": found}),
     st.sampled_from([(), (IPv4Network("192.168.11.0/26"),)]).map(lambda found: {"blocks": found}),
+    st.frozensets(st.sampled_from(HOPS).map(IPv4Address), max_size=3).map(lambda found: {"lost": found}),
 )
 events = st.lists(st.one_of(st.lists(routes_of, min_size=1, max_size=6), surroundings), max_size=12)
 
@@ -63,7 +64,7 @@ def test_any_order_of_events_ends_as_from_scratch(happened: list[Any], data: st.
     now = view(best=best)
     calculator = Calculator()
     calculator.update(now)
-    told = calculator.table()
+    told, groups = calculator.table(), calculator.groups()
     changed: set[Nlri] = set()
     for event in happened:
         if isinstance(event, dict):
@@ -77,13 +78,24 @@ def test_any_order_of_events_ends_as_from_scratch(happened: list[Any], data: st.
                     best.pop(nlri(prefix), None)
         if data.draw(st.booleans(), label="squash"):
             continue
-        for key, route in calculator.update(now, data.draw(st.sampled_from([changed, None]))).routes.items():
+        change = calculator.update(now, data.draw(st.sampled_from([changed, None])))
+        for key, route in change.routes.items():
             if route is None:
                 told.pop(key, None)
             else:
                 told[key] = route
+        told.update({key: replace(told[key], hops=route.hops) for key, route in calculator.by(change.groups).items()})
+        for group, hops in change.groups.items():
+            groups.pop(group, None)
+            if hops:
+                groups[group] = hops
+        groups.update({route.group: route.hops for route in change.routes.values() if route and route.group})
         changed = set()
         assert told == calculator.table()
+        assert {key: route.group for key, route in told.items()} == {
+            key: route.group for key, route in calculator.table().items()
+        }
+        assert groups == calculator.groups()
     calculator.update(now, changed)
     fresh = desired(now)
     assert calculator.desired() == fresh

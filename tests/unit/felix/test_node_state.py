@@ -78,6 +78,7 @@ def test_forwarding_is_on_and_fabric_interfaces_and_the_tunnel_filter_loosely() 
         "net/ipv4/ip_forward": "1",
         "net/ipv4/conf/eth1/rp_filter": "2",
         "net/ipv4/conf/tunl0/rp_filter": "2",
+        "net/ipv4/nexthop_compat_mode": "0",
     }
 
 

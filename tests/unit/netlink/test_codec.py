@@ -87,8 +87,8 @@ def test_a_router_preference_that_somebody_chose_is_named() -> None:
 
 
 def test_what_a_route_has_beyond_our_terms_is_named() -> None:
-    body = RouteEntry(IPv4Network("10.0.0.0/8")).pack() + nest(Rta.METRICS, u32(2, 1400)) + u32(Rta.NH_ID, 7)
-    assert RouteEntry.unpack(body).others == (Rta.METRICS, Rta.NH_ID)
+    body = RouteEntry(IPv4Network("10.0.0.0/8")).pack() + nest(Rta.METRICS, u32(2, 1400)) + u32(Rta.SRC, 7)
+    assert RouteEntry.unpack(body).others == (Rta.SRC, Rta.METRICS)
     hop = struct.pack("=HBBi", 12, 0, 0, 3) + attr(Rta.VIA, b"")
     assert RouteEntry.unpack(RouteEntry(IPv4Network("10.0.0.0/8")).pack() + attr(Rta.MULTIPATH, hop)).others == (
         Rta.VIA,
