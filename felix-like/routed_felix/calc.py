@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from heapq import nsmallest
 from typing import TypeVar
 
-from routed.model.address import Address, Prefix
+from routed.model.address import Address, AnyPrefix, Family, Prefix
 from routed.model.nlri import Nlri, from_prefix, position, to_prefix, widened
 from routed_felix.decide import Decider, Trouble, Verdict
 from routed_felix.own import Own, own_part
@@ -52,7 +52,7 @@ def desired(view: View) -> Desired:
 
     Never raises on odd input: what cannot be carried out is UNREACHABLE or left out, and in the problems.
     """
-    calculator = Calculator()
+    calculator = Calculator(view.family)
     calculator.update(view)
     return calculator.desired()
 
@@ -65,12 +65,13 @@ def pod_mtu(view: View) -> int:
 
 
 class Calculator:
-    """What `desired` computes, kept up to date; its length is the number of routes wanted now.
+    """What `desired` computes, kept up to date, for one family; its length is the number of routes wanted now.
 
     It equals what a new one would make of the last view, whatever came before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, family: Family = Family.IPV4) -> None:
+        self._family = family
         self._view: View | None = None
         self._decider: Decider | None = None
         self._learned: dict[Nlri, Verdict] = {}
@@ -92,13 +93,13 @@ class Calculator:
         groups: dict[Group, tuple[Hop, ...]] = {}
         ends: set[Address] = set()
         decider = self._decider
-        revised = anew = decider is None or not decider.places_fit(view)
+        revised = anew = decider is None or not decider.places.fit(view)
         if decider is None:
             decider = self._decider = Decider(view)
         elif anew or not decider.surroundings_fit(view):
             revised = True
             if anew:
-                decider.locate(view)
+                decider.places.locate(view)
             ends |= self._revise(decider, view, routes, groups)
         looked_at: Collection[Nlri] = view.best if anew or changed is None else changed
         if looked_at is view.best and self._learned:
@@ -148,7 +149,8 @@ class Calculator:
         moved: dict[tuple[Verdict, Verdict], list[Nlri]] = {}
         verdicts: dict[Nlri, Verdict | None] = {}
         verdict_of, paths_of = learned.get, view.best.get
-        exact, coarse, place_of, decide = decider.exact.get, decider.coarse.get, decider.place, decider.verdict
+        places, decide = decider.places, decider.verdict
+        exact, coarse, place_of = places.exact.get, places.coarse.get, places.place
         for nlri in nlris:
             paths, old = paths_of(nlri), verdict_of(nlri)
             if paths:
@@ -292,7 +294,7 @@ class Calculator:
                 found[hidden.encapsulation] -= 1
         return found
 
-    def decision_for(self, prefix: Prefix) -> Forwarding | None:
+    def decision_for(self, prefix: AnyPrefix) -> Forwarding | None:
         """How packets to `prefix` leave the node and why; None where it is neither ours nor learned."""
         nlri = from_prefix(prefix)
         decision = self._own.decisions.get(nlri)
@@ -320,7 +322,7 @@ class Calculator:
         """All of it as one value."""
         state = self._own.state
         metric = self._view.settings.metric if self._view else 0
-        routes = {RouteKey(to_prefix(nlri), metric): route for nlri, route in self.table().items()}
+        routes = {RouteKey(to_prefix(nlri, self._family), metric): route for nlri, route in self.table().items()}
         decisions = {decision.prefix: decision for decision in self.decisions()}
         return Desired(
             links=state.links,
@@ -332,7 +334,7 @@ class Calculator:
         )
 
     def _decision(self, nlri: Nlri, verdict: Verdict, lengths: list[int]) -> Forwarding:
-        prefix, because, key = to_prefix(nlri), verdict.because, None
+        prefix, because, key = to_prefix(nlri, self._family), verdict.because, None
         if verdict.route is not None and self._view is not None:
             key = RouteKey(prefix, self._view.settings.metric)
         if self._uninformed(nlri, verdict, lengths):
@@ -357,6 +359,10 @@ class Calculator:
                 return False
         return True
 
+    def _some(self, nlris: Collection[Nlri]) -> str:
+        names = ", ".join(str(to_prefix(nlri, self._family)) for nlri in nsmallest(_SHOWN, nlris, key=position))
+        return names if len(nlris) <= _SHOWN else f"{names} and {len(nlris) - _SHOWN} more"
+
     def _shared_problems(self) -> Iterator[Problem]:
         no_driver = self._own.no_driver
         tunnel = Encapsulation.TUNNEL if no_driver else None
@@ -377,10 +383,10 @@ class Calculator:
             if verdict.encapsulation is tunnel and verdict.place.pool is not None:
                 waiting.setdefault(verdict.place.pool.name, []).append(nlri)
         for (kind, subject, cause, hint), nlris in troubles.items():
-            yield Problem(kind, subject, f"{_some(nlris)}: {cause}", hint)
+            yield Problem(kind, subject, f"{self._some(nlris)}: {cause}", hint)
         for pool in self._decider.encapsulating if no_driver and self._decider else ():
             some = waiting.get(pool.name)
-            cost = f"{_some(some)}: not programmed" if some else "nothing needs it yet"
+            cost = f"{self._some(some)}: not programmed" if some else "nothing needs it yet"
             message = f"pool {pool.name} is {pool.spec.ipip_mode} but this kernel has no IPIP driver; {cost}"
             hint = f"modprobe {TUNNEL_MODULE}, or set ipipMode: Never on pool {pool.name}"
             yield Problem(ProblemKind.MISSING_DRIVER, pool.name, message, hint)
@@ -404,8 +410,3 @@ def _count(counter: Counter[K], key: K, step: int) -> None:
 
 def _uncovered(verdict: Verdict) -> str:
     return f"no path from gateway {verdict.asks} covers it"
-
-
-def _some(nlris: Collection[Nlri]) -> str:
-    names = ", ".join(str(to_prefix(nlri)) for nlri in nsmallest(_SHOWN, nlris, key=position))
-    return names if len(nlris) <= _SHOWN else f"{names} and {len(nlris) - _SHOWN} more"

@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from routed.model.address import Address
+from routed.model.address import Address, Family
 from routed.model.nlri import to_prefix
 from routed.netlink.constants import Msg
 from routed.netlink.links import delete_links
@@ -48,13 +48,16 @@ def cleanup(settings: Settings, namespace: str | None = None, *, addresses: Coll
     """
     with Netlink.open_in(namespace) if namespace else Netlink() as netlink:
         failures: list[str] = []
-        nexthops = NexthopsTarget(netlink, settings.protocol, wanted=False)
-        routes = RoutesTarget(netlink, settings.protocol, settings.metric, nexthops=nexthops)
-        routes.relist()
-        ours = routes.keys
-        routes.sync(Table())
-        refused = {RouteKey(to_prefix(nlri), settings.metric): reason for nlri, reason in routes.failures.items()}
-        refused.update(routes.odd_failures)
+        ours: list[RouteKey] = []
+        refused: dict[RouteKey, str] = {}
+        for family in Family:
+            nexthops = NexthopsTarget(netlink, settings.protocol, family, wanted=False)
+            routes = RoutesTarget(netlink, settings.protocol, settings.metric, family, nexthops)
+            routes.relist()
+            ours += sorted(routes.keys)
+            routes.sync(Table())
+            refused.update((RouteKey(to_prefix(n, family), settings.metric), why) for n, why in routes.failures.items())
+            refused.update(routes.odd_failures)
         failures += [f"route {key}: {reason}" for key, reason in refused.items()]
 
         links = dump_links(netlink)
@@ -79,7 +82,7 @@ def cleanup(settings: Settings, namespace: str | None = None, *, addresses: Coll
         kept = tunnel.apply(Delta(delete=ours_up))
         failures += [f"link {name}: {reason}" for name, reason in kept.items()]
         return Removed(
-            routes=tuple(str(key) for key in sorted(ours) if key not in refused),
+            routes=tuple(str(key) for key in ours if key not in refused),
             veths=tuple(sorted(link.name for n, link in enumerate(pods) if n not in errors)),
             addresses=tuple(str(entry.address) for n, entry in enumerate(doomed) if n not in errors_here),
             tunnel_down=bool(ours_up) and not kept,

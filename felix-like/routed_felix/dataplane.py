@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_interface
 from typing import Any, Generic, Self, TypeVar
 
-from routed.model.address import HostAddress
+from routed.model.address import Family, HostAddress
 from routed.model.interface import Interface
-from routed.model.nlri import Nlri, to_prefix
+from routed.netlink.objects import AddressEntry
 from routed.netlink.socket import Netlink, NetlinkError
 from routed.reconcile import Delta, Target, diff
+from routed_felix.main_table import MainTable
 from routed_felix.monitor import Changes
-from routed_felix.nexthops import NexthopsTarget
-from routed_felix.routes import RoutesTarget
 from routed_felix.state import (
     COMPATIBLE,
+    NO_CHANGE,
     Change,
     Conflict,
     Desired,
@@ -31,15 +32,13 @@ from routed_felix.state import (
     Link,
     NodeState,
     Report,
-    RouteKey,
     Settings,
     UnderlayRoute,
 )
-from routed_felix.strangers import Strangers
 from routed_felix.sysctls import Sysctls
 from routed_felix.terms import dump_bodies
 from routed_felix.tunnel import TunnelAddresses, TunnelLink, driver_available, dump_addresses, dump_links
-from routed_felix.wanted import Table, Wanted
+from routed_felix.wanted import NOTHING, Table, Wanted
 
 _WAITING = 256  # reads of the monitor that nobody acted on: with more, everything is looked at instead
 
@@ -49,7 +48,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What was found: interfaces by name, strangers' routes of the main table, whether a tunnel can be had.
+    """What was found: interfaces by name, strangers' routes of the main tables, whether a tunnel can be had.
 
     Where nothing changed between two of them, they hold the same objects.
     """
@@ -57,6 +56,7 @@ class Kernel:
     interfaces: Mapping[str, Interface]
     underlay: tuple[UnderlayRoute, ...]
     tunnel: bool
+    underlay6: tuple[UnderlayRoute, ...] = ()
 
 
 class Dataplane:
@@ -70,9 +70,7 @@ class Dataplane:
         self._settings = settings
         self._namespace = namespace
         self._netlink = Netlink.open_in(namespace) if namespace else Netlink()
-        self._nexthops = NexthopsTarget(self._netlink, settings.protocol, wanted=settings.nexthops)
-        self._routes = RoutesTarget(self._netlink, settings.protocol, settings.metric, nexthops=self._nexthops)
-        self._strangers = Strangers(self._netlink, settings.protocol, settings.metric)
+        self._tables = {family: MainTable(self._netlink, settings, family) for family in Family}
         self._kernel: Kernel | None = None
         self._names: dict[int, str] = {}
         self._events: list[Changes] = []
@@ -82,7 +80,6 @@ class Dataplane:
         self._surroundings_changed = False  # so what failed may work now
         self._node_failures: dict[Key, str] = {}
         self._on_device: tuple[Conflict, ...] = ()
-        self._in_the_way: dict[Nlri, Conflict] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +98,8 @@ class Dataplane:
 
     def holds_routes(self) -> bool:
         """Whether routes of ours are in the kernel: then this is a restart, else a first start. Raises NetlinkError."""
-        return bool(dump_bodies(self._netlink, protocol=self._settings.protocol))
+        protocol = self._settings.protocol
+        return any(dump_bodies(self._netlink, family=family, protocol=protocol) for family in Family)
 
     # ---- reading
 
@@ -109,9 +107,8 @@ class Dataplane:
         """The node as it is, all of it looked at anew. Raises NetlinkError."""
         self._events.clear()
         interfaces, tunnel = self._read_interfaces()
-        self._nexthops.relist()
-        self._routes.adopt(self._strangers.look(self._names, self._nexthops.entries))
-        self._in_the_way = None
+        for table in self._tables.values():
+            table.read(self._names)
         self._node = None
         return self._keep(interfaces, tunnel)
 
@@ -130,29 +127,14 @@ class Dataplane:
         events = tuple(self._events)
         interfaces, tunnel = kernel.interfaces, kernel.tunnel
         before = self._names
-        if any(changes.interfaces or changes.strangers for changes in events):
+        if any(changes.interfaces or changes.strangers or changes.nexthops for changes in events):
             self._surroundings_changed = True
         if any(changes.interfaces for changes in events):
             interfaces, tunnel = self._read_interfaces()
             self._node = None
-            self._lose(events, {**self._names, **before})
-        protocols = {protocol for changes in events for protocol in changes.strangers}
-        down = {index for changes in events for index in changes.down}
-        gone = {address for changes in events for address in changes.gone}
-        devices = {name for names in (before, self._names) for index, name in names.items() if index in down}
-        touched = {event.nlri for changes in events for event in changes.routes}
-        nexthops = bool(down) or any(changes.nexthops for changes in events)  # of what goes with a link nobody tells
-        if nexthops:
-            dropped = {number for changes in events for number in changes.dropped}
-            self._routes.lose(nexthops=self._nexthops.relist() | dropped)
-        if protocols or gone or self._strangers.uses(devices, gone) or not touched.isdisjoint(self._strangers.beside):
-            self._strangers.look_again(protocols, self._names, self._nexthops.entries)
-            self._in_the_way = None
-        elif self._names != before or nexthops:
-            self._strangers.links_are(self._names, self._nexthops.entries)
+        for table in self._tables.values():
+            table.hear(events, self._names, before)
         for changes in events:
-            for event in changes.routes:
-                self._routes.heard(event)
             if changes.sysctls:
                 self._node = None
         self._events.clear()
@@ -171,7 +153,11 @@ class Dataplane:
         available = self._driver
         # a driver that is on disk but does not load is missing, until the device appears after all
         tunnel = available and (device in self._names.values() or not self._driver_failed)
-        entries = dump_addresses(self._netlink)
+        by_index: dict[int, list[AddressEntry]] = {}
+        for entry in (each for family in Family for each in dump_addresses(self._netlink, family)):
+            # every link has a link-local address, a pod's as well, and it says nothing of where a next hop is
+            if entry.address.version == 4 or not entry.address.is_link_local:
+                by_index.setdefault(entry.index, []).append(entry)
         interfaces = {
             link.name: Interface(
                 name=link.name,
@@ -181,9 +167,8 @@ class Dataplane:
                 kind=link.kind,
                 addresses=tuple(
                     # a point-to-point address lies in no subnet of the interface's
-                    e.address if e.peer is None else HostAddress((e.address.ip, 32))
-                    for e in entries
-                    if e.index == link.index
+                    e.address if e.peer is None else ip_interface(e.address.ip)
+                    for e in by_index.get(link.index, ())
                 ),
             )
             for link in links
@@ -191,11 +176,11 @@ class Dataplane:
         return interfaces, tunnel
 
     def _indices_are(self, index: Mapping[str, int]) -> None:
-        self._nexthops.links_are(index)
-        self._routes.links_are(index)
+        for table in self._tables.values():
+            table.links_are(index)
 
     def _keep(self, interfaces: Mapping[str, Interface], tunnel: bool) -> Kernel:
-        found = Kernel(interfaces, self._strangers.routes, tunnel)
+        found = Kernel(interfaces, self._tables[Family.IPV4].underlay, tunnel, self._tables[Family.IPV6].underlay)
         if self._kernel is not None and self._kernel.interfaces == interfaces:
             found = replace(found, interfaces=self._kernel.interfaces)
         self._kernel = found
@@ -211,43 +196,51 @@ class Dataplane:
         if self._kernel is None:
             self.read()
         else:
-            self._routes.forget()
+            for table in self._tables.values():
+                table.forget()
         self._node = None
-        return self.sync(desired, Table.of(desired.routes))
+        four, six = (Table.of(desired.routes, family) for family in Family)
+        return self.sync(desired, four, six)
 
-    def sync(self, node: NodeState, wanted: Wanted) -> Report:
-        """Compare everything with the picture, after `read`, and bring it to `node` and `wanted`. Raises as `apply`."""
-        self._in_the_way = None
-        return self._bring(Change(node), wanted, everything=True, retry=True)
+    def sync(self, node: NodeState, wanted: Wanted, wanted6: Wanted = NOTHING) -> Report:
+        """Compare everything with the picture, after `read`, and bring it to `node` and what is wanted.
 
-    def change(self, change: Change, wanted: Wanted, *, retry: bool = False) -> Report:
-        """Carry out `change`, which leads to `wanted`, and put back what events have touched; raises as `apply`.
+        `wanted` are the routes of IPv4, `wanted6` those of IPv6. Raises as `apply`.
+        """
+        return self._bring(node, {Family.IPV4: (None, wanted), Family.IPV6: (None, wanted6)}, retry=True)
 
-        What failed before is tried again if it is in `change`, or with `retry`.
+    def change(
+        self,
+        change: Change,
+        wanted: Wanted,
+        change6: Change = NO_CHANGE,
+        wanted6: Wanted = NOTHING,
+        *,
+        retry: bool = False,
+    ) -> Report:
+        """Carry out the changes, which lead to what is wanted, and put back what others did. Raises as `apply`.
+
+        What failed before is tried again if it is in a change, or with `retry`.
         """
         if self._kernel is None:
             self.read()
         retry = retry or self._surroundings_changed
-        return self._bring(change, wanted, everything=not self._routes.is_settled(), retry=retry)
+        steps = {Family.IPV4: (change, wanted), Family.IPV6: (change6, wanted6)}
+        return self._bring(change.node, steps, retry=retry)
 
     @property
     def pending(self) -> bool:
         """Whether a `change` has something to do even if nothing else is wanted than before."""
-        return self._node is None or self._routes.pending
+        return self._node is None or any(table.pending for table in self._tables.values())
 
-    def _bring(self, change: Change, wanted: Wanted, *, everything: bool, retry: bool) -> Report:
+    def _bring(self, node: NodeState, steps: Mapping[Family, tuple[Change | None, Wanted]], *, retry: bool) -> Report:
         changed = 0
         self._surroundings_changed = False
         ending: tuple[_Stage[HostAddress, str], _Stage[str, Link]] | None = None
-        if change.node != self._node or (retry and self._node_failures):
-            ending, changed = self._prepare(change.node)
-        self._routes.beside = set(self._strangers.beside)
-        if everything or not self._routes.is_settled():
-            changed += self._routes.sync(wanted)
-        else:
-            changed += self._routes.change(change.routes, wanted, change.groups, retry=retry)
-            if not self._routes.is_settled():  # an answer was lost: some may be there that count as failed
-                changed += self._routes.sync(wanted)
+        if node != self._node or (retry and self._node_failures):
+            ending, changed = self._prepare(node)
+        for family, (change, wanted) in steps.items():
+            changed += self._tables[family].write(change, wanted, retry=retry)
         if ending is not None:
             addresses, link = ending
             addresses.remove()
@@ -255,13 +248,8 @@ class Dataplane:
             changed += addresses.removed + link.removed
             self._node_failures.update(addresses.failures.items())
             self._node_failures.update(link.failures.items())
-            self._node = change.node  # what of it failed is tried again with `retry`
-        replaced = self._strangers.at(self._routes.replaced)
-        if replaced:
-            self._strangers.replaced(replaced)
-        if self._in_the_way is None or replaced or self._strangers.at(change.routes.keys()):
-            self._in_the_way = self._strangers.in_the_way(wanted)
-        return self._report(changed, wanted)
+            self._node = node  # what of it failed is tried again with `retry`
+        return self._report(changed, {family: wanted for family, (_, wanted) in steps.items()})
 
     def _prepare(self, node: NodeState) -> tuple[tuple[_Stage[HostAddress, str], _Stage[str, Link]], int]:
         """Make what routes need; returns the two that may have to be cleaned up when the routes are done."""
@@ -269,7 +257,8 @@ class Dataplane:
         link = _Stage(TunnelLink(self._netlink, device, node.links), node.links)
         link.add()
         failed = "driver" in link.failures.get(device, "") if device in node.links else self._driver_failed
-        there = {key: value for key, value in node.sysctls.items() if key != COMPATIBLE or self._nexthops.usable}
+        by_groups = self._tables[Family.IPV4].by_groups
+        there = {key: value for key, value in node.sysctls.items() if key != COMPATIBLE or by_groups}
         sysctls = _Stage(Sysctls(there, self._namespace), there)
         sysctls.add()
         on_tunnel = TunnelAddresses(self._netlink, device, self._settings.protocol, node.addresses)
@@ -279,35 +268,27 @@ class Dataplane:
             self._events.append(Changes(interfaces=True))
             self._driver_failed = failed
             self._indices_are({entry.name: entry.index for entry in dump_links(self._netlink)})
-        self._routes.sources_absent({address.ip for address in addresses.failures})
+        self._tables[Family.IPV4].sources_absent({address.ip for address in addresses.failures})
         self._on_device = tuple(on_tunnel.foreign().values()) if node.links else ()
         failures: tuple[Mapping[Any, str], ...] = link.failures, sysctls.failures, addresses.failures
         self._node_failures = {key: reason for each in failures for key, reason in each.items()}
         return (addresses, link), link.changed + sysctls.changed + addresses.changed
 
-    def _report(self, changed: int, wanted: Wanted) -> Report:
-        routes, metric = self._routes, self._settings.metric
-        repaired, routes.repaired = routes.repaired, 0
+    def _report(self, changed: int, wanted: Mapping[Family, Wanted]) -> Report:
         failures: dict[Key, str] = dict(self._node_failures)
-        failures.update(self._nexthops.reasons())
-        failures.update(routes.odd_failures.items())
-        failures.update({RouteKey(to_prefix(nlri), metric): reason for nlri, reason in routes.failures.items()})
-        conflicts = {**(self._in_the_way or {}), **routes.conflicts}
-        missing = sum(wanted.get(nlri) is not None for nlri in routes.failures.keys() | routes.conflicts.keys())
+        conflicts: list[Conflict] = []
+        for table in self._tables.values():
+            failures.update(table.failures())
+            conflicts += table.conflicts()
+        total = sum(map(len, wanted.values()))
         return Report(
-            desired=len(wanted),
-            programmed=len(wanted) - missing,
+            desired=total,
+            programmed=total - sum(self._tables[family].missing(each) for family, each in wanted.items()),
             changed=changed,
-            repaired=repaired,
+            repaired=sum(table.take_repaired() for table in self._tables.values()),
             failures=failures,
-            conflicts=(*conflicts.values(), *self._on_device),
+            conflicts=(*conflicts, *self._on_device),
         )
-
-    def _lose(self, events: Iterable[Changes], names: Mapping[int, str]) -> None:
-        down = {names[index] for changes in events for index in changes.down if index in names}
-        gone = {address for changes in events for address in changes.gone}
-        if down or gone:
-            self._routes.lose(devices=down, sources=gone)
 
 
 class _Stage(Generic[K, V]):

@@ -15,23 +15,19 @@ with the same ranked next hops share one `Verdict`, and a hundred thousand of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from routed.model.address import Address, AnyAddress, Prefix
-from routed.model.nlri import OCTETS, Nlri, from_prefix
+from routed.model.address import Address, AnyAddress, AnyPrefix, Family
 from routed.model.path import Path
 from routed.model.resources import EncapsulationMode, IPPool
 from routed_felix.fabric import may_encapsulate, node_address, own_addresses, resolver
-from routed_felix.prefixes import PrefixMap
+from routed_felix.places import Places
 from routed_felix.resolve import Resolution
 from routed_felix.state import Encapsulation, Group, Hop, ProblemKind, Reason, Route, Why
 from routed_felix.view import View
 
-_COARSE = 16  # bits
-_PlaceKey = tuple[bool, str | None, str | None]  # in a block of our own, the pool, the owner
-_NOWHERE: _PlaceKey = (False, None, None)
 _MEMORY = 1 << 14  # tuples of paths remembered by identity; what is forgotten is found again by its next hops
 
 
@@ -46,7 +42,7 @@ class Trouble(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """Where a prefix lies: inside our own blocks (`own`), or in `pool` and in the block of `owner`, each if any."""
+    """Where a prefix lies (`places`), and what was decided there."""
 
     own: bool = False
     pool: IPPool | None = None
@@ -116,46 +112,21 @@ class Decider:
     """Decides where prefixes lie and how they are forwarded; remembers it; revises it when the surroundings change."""
 
     def __init__(self, view: View) -> None:
+        self._family = view.family
         self._remembered = 0
-        self._nowhere = Place()
-        self._places: dict[_PlaceKey, Place] = {}
-        self.locate(view)
+        self.places = Places(view, Place)
         self._surround(view)
 
-    def locate(self, view: View) -> None:
-        """Learn the pools and blocks of `view`. Places that stay are the same objects, with what was decided there."""
-        self._pools = view.cluster.ipv4_pools
-        self._owners = view.cluster.blocks
-        self.blocks = _own_blocks(view)
-        before, self._places = self._places, {_NOWHERE: self._nowhere}
-        self.exact: dict[Nlri, Place] = {}  # the pools and blocks themselves
-        # by length and first two octets: every prefix that begins so is in one place, since no pool or block is inside
-        self.coarse: dict[bytes, Place] = {}
-        self._fine: set[bytes] = set()  # first two octets of pools and blocks longer than 16
-        by_length: dict[int, dict[int, Place]] = {}
-        for prefix, place in self._territories(before):
-            self.exact[from_prefix(prefix)] = place
-            if prefix.prefixlen > _COARSE:
-                self._fine.add(prefix.network_address.packed[:2])
-            leading = int(prefix.network_address) >> (32 - prefix.prefixlen)
-            by_length.setdefault(prefix.prefixlen, {})[leading] = place
-        # for each length of a prefix: by how much to shift its octets, and the places of that length, longest first
-        self._within = tuple(
-            tuple(
-                (8 * OCTETS[length] - covering, places)
-                for covering, places in sorted(by_length.items(), reverse=True)
-                if covering <= length
-            )
-            for length in range(33)
-        )
+    @property
+    def blocks(self) -> tuple[AnyPrefix, ...]:
+        """The node's own blocks."""
+        return self.places.blocks
 
     def _surround(self, view: View) -> None:
         self._cluster = view.cluster
-        self._pools = view.cluster.ipv4_pools
-        self.encapsulating = sorted((pool for pool in self._pools.values() if may_encapsulate(pool)), key=_name)
-        pools = {pool.name: pool for pool in self._pools.values()}
-        for place in self._places.values():
-            place.pool = pools[place.pool.name] if place.pool else None
+        self.places.update(view)
+        wrapping = self.places.pools.values() if self._family is Family.IPV4 else ()  # IPv6 travels as it is
+        self.encapsulating = sorted((pool for pool in wrapping if may_encapsulate(pool)), key=_name)
         self._lost = view.lost
         self._settings = view.settings
         self._node = view.node
@@ -166,19 +137,13 @@ class Decider:
         self._reach = _reach(view)
         self._sharing = view.sharing
         self.resolver = resolver(view)
+        self._others = resolver(view, Family.IPV6) if self._family is Family.IPV4 else None
         self.node_address = node_address(view)
         self.node_address_present = any(
             address.ip == self.node_address for each in view.interfaces.values() for address in each.addresses
         )
         self.own_addresses = own_addresses(view)
         self.source = view.tunnel_address if view.tunnel and self.encapsulating else None
-
-    def places_fit(self, view: View) -> bool:
-        """Whether every prefix lies in `view` where it lies here."""
-        return _own_blocks(view) == self.blocks and (
-            view.cluster is self._cluster
-            or (view.cluster.blocks == self._owners and _names(view.cluster.ipv4_pools) == _names(self._pools))
-        )
 
     def surroundings_fit(self, view: View) -> bool:
         """Whether it would decide by `view` as it did, where prefixes lie as they did."""
@@ -201,11 +166,11 @@ class Decider:
         Returns those whose route is another, and those of which only the hops are, so that all is done by the group.
         """
         self._surround(view)
-        for place in self._places.values():
+        for place in self.places.every():
             place.by_identity.clear()
             place.verdicts = {key: verdict for key, verdict in place.verdicts.items() if verdict.count}
         self._remembered = 0
-        moved, led, here = set[Verdict](), set[Verdict](), set(self._places.values())
+        moved, led, here = set[Verdict](), set[Verdict](), self.places.every()
         for verdict in verdicts:
             if verdict.place not in here:  # it has gone, and its prefixes are about to be looked at
                 continue
@@ -222,40 +187,6 @@ class Decider:
             verdict.become(again)
         return moved, led
 
-    def _territories(self, before: Mapping[_PlaceKey, Place]) -> Iterator[tuple[Prefix, Place]]:
-        """Every pool and block, with the place that a prefix inside it has unless a longer one holds it."""
-        pool_of, owner_of = PrefixMap(self._pools), PrefixMap(self._owners)
-        own = PrefixMap(dict.fromkeys(self.blocks, True))
-        for prefix in {*self._pools, *self._owners, *self.blocks}:
-            pool = next((pool for _, pool in pool_of.covering(prefix)), None)
-            if next(own.covering(prefix), None) is not None:
-                yield prefix, self._place(before, own=True, pool=pool)
-            else:
-                owner = next((name for _, name in owner_of.covering(prefix)), None)
-                yield prefix, self._place(before, pool=pool, owner=owner)
-
-    def _place(
-        self, before: Mapping[_PlaceKey, Place], *, own: bool = False, pool: IPPool | None, owner: str | None = None
-    ) -> Place:
-        key = (own, pool.name if pool else None, owner)
-        if key not in self._places:
-            place = self._places[key] = before.get(key) or Place(own, pool, owner)
-            place.pool = pool
-        return self._places[key]
-
-    def place(self, nlri: Nlri) -> Place:
-        """Where a prefix lies. For speed, look into `exact` and, with its first three octets, `coarse` first."""
-        found = self._nowhere
-        number = int.from_bytes(nlri[1:], "big")
-        for shift, places in self._within[nlri[0]]:
-            place = places.get(number >> shift)
-            if place is not None:
-                found = place
-                break
-        if nlri[0] >= _COARSE and nlri[1:3] not in self._fine:
-            self.coarse[nlri[:3]] = found
-        return found
-
     def verdict(self, place: Place, paths: tuple[Path, ...]) -> Verdict:
         """The decision for prefixes at `place` that have `paths`, best first."""
         known = place.by_identity.get(id(paths))
@@ -268,7 +199,7 @@ class Decider:
         if verdict is None:
             verdict = place.verdicts[key] = self._decide(place, paths)
         if self._remembered > _MEMORY:
-            for each in self._places.values():
+            for each in self.places.every():
                 each.by_identity.clear()
                 each.verdicts = {each_key: each_one for each_key, each_one in each.verdicts.items() if each_one.count}
             self._remembered = 0
@@ -284,9 +215,7 @@ class Decider:
         verdict = self._forwarded(place, paths)
         verdict.paths = paths
         verdict.devices = frozenset(
-            found.hop.device
-            for hop in next_hops
-            if isinstance(hop, Address) and hop not in self.own_addresses and (found := self.resolver.resolve(hop))
+            found.hop.device for hop in next_hops if hop not in self.own_addresses and (found := self._resolve(hop))
         )
         verdict.speakers = frozenset(next_hops | {path.peer for path in paths})
         if verdict.asks in verdict.speakers:
@@ -346,19 +275,20 @@ class Decider:
 
     def _forward(self, place: Place, pool: IPPool, path: Path) -> Verdict | Reason:
         """Decide by `path`; or say why it is of no use (RFC 4271 section 9.1.2: resolvable)."""
-        hop, mode = path.next_hop, pool.spec.ipip_mode
+        hop = path.next_hop
+        mode = pool.spec.ipip_mode if self._family is Family.IPV4 else EncapsulationMode.NEVER
         if hop in self.own_addresses:
             return Reason(Why.UNRESOLVABLE, f"next hop {hop} is this node's own address")
-        if not isinstance(hop, Address):
-            return Reason(Why.UNRESOLVABLE, f"next hop {hop} is IPv6, which no IPv4 route of ours can name")
-        found = self.resolver.resolve(hop)
+        if self._family is Family.IPV6 and isinstance(hop, Address):
+            return Reason(Why.UNRESOLVABLE, f"next hop {hop} is IPv4, which no IPv6 route can name")
+        found = self._resolve(hop)
         if found is None:
             return Reason(Why.UNRESOLVABLE, f"next hop {hop} is on no interface that is up and behind no gateway")
         if mode is EncapsulationMode.ALWAYS or (mode is EncapsulationMode.CROSS_SUBNET and not found.adjacent):
             return self._through_tunnel(place, pool, hop, found)
         asks: AnyAddress | None = None
         if found.adjacent:
-            if hop in self._cluster.members:
+            if hop in self._cluster.any_members:
                 reason = Reason(Why.SAME_SUBNET, f"same subnet by {found.hop.device} {found.subnet}")
             else:
                 reason = Reason(Why.FABRIC, f"learned from router {path.peer}, next hop adjacent")
@@ -373,11 +303,17 @@ class Decider:
         source = None if mode is EncapsulationMode.NEVER else self.source
         return Verdict(place, Encapsulation.DIRECT, reason, (via,), Route(hops=(via,), source=source), asks=asks)
 
-    def _through_tunnel(self, place: Place, pool: IPPool, hop: Address, found: Resolution) -> Verdict | Reason:
+    def _resolve(self, hop: AnyAddress) -> Resolution | None:
+        """How a next hop is reached: for IPv4 prefixes perhaps an IPv6 one on a link of ours (RFC 8950)."""
+        if Family.of(hop) is self._family:
+            return self.resolver.resolve(hop)
+        return self._others.resolve(hop) if self._others is not None else None
+
+    def _through_tunnel(self, place: Place, pool: IPPool, hop: AnyAddress, found: Resolution) -> Verdict | Reason:
         trouble: Trouble | None = None
         if place.owner is not None:
             end = self._cluster.address(place.owner).ip
-        elif hop in self._cluster.members:  # it says so itself, and it is one of us
+        elif isinstance(hop, Address) and hop in self._cluster.members:  # it says so itself, and it is one of us
             end = hop
             if not place.own:
                 hint = "give the node that announces it a podCIDRs entry that covers it"
@@ -402,7 +338,7 @@ class Decider:
 
         None where a route of ours could not lead there: a wrong source is better than no member.
         """
-        if self.node_address is None or not self.node_address_present:
+        if not isinstance(self.node_address, Address) or not self.node_address_present:
             return None
         found = self.resolver.resolve(end)
         if found is None or not found.whole or found.source == self.node_address:
@@ -410,17 +346,8 @@ class Decider:
         return Route(hops=(found.hop,), source=self.node_address)
 
 
-def _own_blocks(view: View) -> tuple[Prefix, ...]:
-    stated = view.cluster.own_blocks(view.node)
-    return tuple(sorted({*view.blocks, *stated}))
-
-
 def _name(pool: IPPool) -> str:
     return pool.name
-
-
-def _names(pools: Mapping[Prefix, IPPool]) -> dict[Prefix, str]:
-    return {cidr: pool.name for cidr, pool in pools.items()}
 
 
 def _place_of(hop: Hop) -> tuple[str, int]:

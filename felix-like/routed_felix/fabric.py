@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from routed.model.address import Address, AnyAddress
+from routed.model.address import Address, AnyAddress, Family
 from routed.model.resources import EncapsulationMode, IPPool
 from routed_felix.resolve import Resolver
 from routed_felix.state import TUNNEL_OVERHEAD
@@ -13,20 +13,25 @@ from routed_felix.view import View
 _ETHERNET_MTU = 1500
 
 
-def resolver(view: View) -> Resolver:
-    """The resolver for `view`'s interfaces and underlay; those that BGP is to ignore lead nowhere."""
+def resolver(view: View, family: Family | None = None) -> Resolver:
+    """The resolver for `view`'s interfaces and underlay; those that BGP is to ignore lead nowhere.
+
+    For another `family` than the view's it knows the interfaces only.
+    """
+    of = view.family if family is None else family
     ignored = view.cluster.bgp.ignored_interfaces
     interfaces = {
         name: each
         for name, each in view.interfaces.items()
         if not any(fnmatchcase(name, pattern) for pattern in ignored)
     }
-    return Resolver(interfaces, view.underlay, view.settings.tunnel_device)
+    return Resolver(interfaces, view.underlay if of is view.family else (), view.settings.tunnel_device, of)
 
 
-def node_address(view: View) -> Address | None:
-    """The node's own BGP address; None when the store does not know the node."""
-    return view.cluster.address(view.node).ip if view.node in view.cluster.nodes else None
+def node_address(view: View) -> AnyAddress | None:
+    """The node's own BGP address in the view's family; None when the store knows none."""
+    stated = view.cluster.any_address(view.node, view.family) if view.node in view.cluster.nodes else None
+    return None if stated is None else stated.ip
 
 
 def may_encapsulate(pool: IPPool) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 from routed.model.address import AnyAddress, AnyPrefix, Family
 from routed.netlink import constants as c
 from routed.netlink.constants import Msg, Rta
-from routed.netlink.message import RTMSG, ip, u32
+from routed.netlink.message import AF_INET, RTMSG, ip, u32
 from routed.netlink.nexthops import DUMP_NEXTHOPS, NexthopEntry, hops_of
 from routed.netlink.objects import AF, HopEntry, RouteEntry
 from routed.netlink.socket import Netlink, NetlinkError
@@ -71,13 +71,14 @@ def ask(
             if index is None:
                 raise NetlinkError(errno.ENODEV, os.strerror(errno.ENODEV))
             body += u32(Rta.IIF, index)
+        table = _LOOKUP_TABLE if family == AF_INET else 0  # IPv6 tells the table in any case, and refuses the flag
         length = 0
         if source is not None:
             body, length = body + ip(Rta.SRC, source), source.max_prefixlen
         try:
             decides, taken = (
                 _get(netlink, RTMSG.pack(family, bits, length, 0, 0, 0, 0, 0, flags) + body)
-                for flags in (_LOOKUP_TABLE | _FIB_MATCH, _LOOKUP_TABLE)
+                for flags in (table | _FIB_MATCH, table)
             )
         except NetlinkError as error:
             if error.errno not in _REFUSALS:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from routed.model.address import AnyAddress
+from routed.model.address import AnyAddress, Family
 from routed.netlink import constants as c
 from routed.netlink.constants import Flag, Msg
 from routed.netlink.message import IFINFO, Message
@@ -19,7 +19,8 @@ from routed_felix.state import Settings
 from routed_felix.terms import RouteEvent
 
 _BUFFER = 32 << 20  # bytes; holds some 330,000 events while the agent is busy elsewhere
-_GROUPS = c.RTMGRP_LINK | c.RTMGRP_IPV4_IFADDR | c.RTMGRP_IPV4_ROUTE | c.RTMGRP_IPV4_NETCONF | c.RTMGRP_NEXTHOP
+_ADDRESSES, _ROUTES = c.RTMGRP_IPV4_IFADDR | c.RTMGRP_IPV6_IFADDR, c.RTMGRP_IPV4_ROUTE | c.RTMGRP_IPV6_ROUTE
+_GROUPS = c.RTMGRP_LINK | _ADDRESSES | _ROUTES | c.RTMGRP_IPV4_NETCONF | c.RTMGRP_NEXTHOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Changes:
     interfaces: bool = False
     down: frozenset[int] = frozenset()
     gone: frozenset[AnyAddress] = frozenset()
-    strangers: frozenset[int] = frozenset()
+    strangers: frozenset[tuple[Family, int]] = frozenset()
     routes: tuple[RouteEvent, ...] = ()
     nexthops: bool = False
     dropped: frozenset[int] = frozenset()
@@ -94,7 +95,7 @@ class Monitor:
         dropped: set[int] = set()
         down: set[int] = set()
         gone: set[AnyAddress] = set()
-        strangers: set[int] = set()
+        strangers: set[tuple[Family, int]] = set()
         routes: list[RouteEvent] = []
         for event in events:
             match event.type:
@@ -104,7 +105,7 @@ class Monitor:
                         continue
                     entry = found.entry
                     if entry.protocol != self._settings.protocol:
-                        strangers.add(entry.protocol)
+                        strangers.add((found.family, entry.protocol))
                     if entry.protocol == self._settings.protocol or entry.metric == self._settings.metric:
                         routes.append(found)
                 case Msg.NEWLINK | Msg.DELLINK:

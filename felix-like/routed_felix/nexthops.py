@@ -23,18 +23,21 @@ from routed.netlink.socket import Netlink, NetlinkError
 from routed_felix.state import Group, Hop
 
 _IDS_PER_PROTOCOL = 1_000_000
+_FIRST_ID = {Family.IPV4: 0, Family.IPV6: 500_000}
+_IDS = 500_000
 _NO_SUCH = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}  # what a kernel before 5.3 answers
 _GONE = {errno.ENOENT, errno.ENODEV}
 
 
 class NexthopsTarget:
-    """See the module; for IPv4 routes. `wanted` False: the node does without, and what is there of ours goes.
+    """See the module; for the routes of one family, which have ids of their own.
 
-    `failures` has the kernel's reason for each group that is not as it should be. Interface indices are given by
-    `links_are` before anything else.
+    `wanted` False: the node does without, and what is there of ours goes. `failures` has the kernel's reason for each
+    group that is not as it should be. Interface indices are given by `links_are` before anything else.
     """
 
-    def __init__(self, netlink: Netlink, protocol: int, *, wanted: bool = True) -> None:
+    def __init__(self, netlink: Netlink, protocol: int, family: Family = Family.IPV4, *, wanted: bool = True) -> None:
+        self._family = family
         self._netlink = netlink
         self._protocol = protocol
         self._wanted = wanted
@@ -49,7 +52,7 @@ class NexthopsTarget:
         self._stale: set[Group] = set()  # may not be as they should
         self._unwanted: set[int] = set()  # groups that nothing goes by any more
         self._lonely: set[int] = set()  # members of no group
-        self._last_id = protocol * _IDS_PER_PROTOCOL
+        self._last_id = self._first_id = protocol * _IDS_PER_PROTOCOL + _FIRST_ID[family]
         self.failures: dict[Group, str] = {}
 
     @property
@@ -76,7 +79,8 @@ class NexthopsTarget:
                 self._possible = False
             else:
                 self.entries = {entry.id: entry for entry in map(NexthopEntry.unpack, bodies)}
-        self._ours = {number: entry for number, entry in self.entries.items() if entry.protocol == self._protocol}
+        ids = range(self._first_id, self._first_id + _IDS)
+        self._ours = {n: entry for n, entry in self.entries.items() if entry.protocol == self._protocol and n in ids}
         self._members, self._uses = {}, Counter()
         for number, entry in self._ours.items():
             if entry.hop is not None and not entry.odd:
@@ -200,7 +204,7 @@ class NexthopsTarget:
 
     def _send(self, messages: list[tuple[int, NexthopEntry]]) -> dict[int, str]:
         """Write these and keep them in the picture; why not, by id."""
-        answers = self._netlink.batch([(Msg.NEWNEXTHOP, flags, entry.pack(Family.IPV4)) for flags, entry in messages])
+        answers = self._netlink.batch([(Msg.NEWNEXTHOP, flags, entry.pack(self._family)) for flags, entry in messages])
         for index, (_, entry) in enumerate(messages):
             if index in answers:
                 continue

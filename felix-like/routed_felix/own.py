@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from routed.model.address import Family, HostAddress, Prefix
+from routed.model.address import AnyPrefix, Family, HostAddress, Prefix
 from routed.model.nlri import Nlri, from_prefix
+from routed.model.prefixes import host_prefix, overlap
 from routed_felix.decide import Decider
 from routed_felix.fabric import fabric_interfaces, pod_mtu, underlay_mtu
 from routed_felix.state import (
@@ -33,6 +34,7 @@ from routed_felix.state import (
 from routed_felix.view import View
 
 _LEAST_MTU = 68  # bytes, RFC 791 section 3.2
+_LEAST_MTU6 = 1280  # bytes, RFC 8200 section 5
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,17 @@ class Own:
 
 
 def own_part(view: View, decider: Decider, next_hops: frozenset[str]) -> Own:
-    """What this node needs for itself; `next_hops` are the devices that lead to next hops of paths."""
+    """What this node needs for itself; `next_hops` are the devices that lead to next hops of paths.
+
+    Of IPv6 the prefixes only: what the node needs besides routes comes with the view of IPv4.
+    """
     problems: list[Problem] = []
     routes, decisions = _prefixes(view, decider, problems)
-    _check_node(view, decider, problems)
     _check_pools(view, problems)
+    if view.family is Family.IPV6:
+        _check_address(view, decider, problems)
+        return Own(routes=routes, decisions=decisions, problems=tuple(problems))
+    _check_node(view, decider, problems)
     interfaces = fabric_interfaces(view, decider.resolver, next_hops)
     device, source = view.settings.tunnel_device, decider.source
     tunnelled = bool(view.tunnel and decider.encapsulating)
@@ -96,7 +104,7 @@ def _prefixes(
     routes: dict[Nlri, Route] = {}
     decisions: dict[Nlri, Forwarding] = {}
 
-    def program(prefix: Prefix, encapsulation: Encapsulation, reason: Reason, route: Route) -> None:
+    def program(prefix: AnyPrefix, encapsulation: Encapsulation, reason: Reason, route: Route) -> None:
         nlri = from_prefix(prefix)
         routes[nlri] = route
         decisions[nlri] = Forwarding(prefix, encapsulation, reason, route.hops, RouteKey(prefix, view.settings.metric))
@@ -105,9 +113,9 @@ def _prefixes(
         reason = Reason(Why.OWN_BLOCK, f"block of this node, addresses without endpoint: {block}")
         program(block, Encapsulation.BLACKHOLE, reason, Route(RouteKind.BLACKHOLE))
     for endpoint in sorted(view.endpoints, key=lambda e: (int(e.address), e.container_id, e.interface)):
-        if endpoint.host_interface not in view.interfaces or Family.of(endpoint.address) is not Family.IPV4:
-            continue  # the route to an IPv6 address is the wiring's alone as yet
-        prefix = Prefix((endpoint.address, 32))
+        if endpoint.host_interface not in view.interfaces or Family.of(endpoint.address) is not view.family:
+            continue
+        prefix = host_prefix(endpoint.address)
         name = f"{endpoint.container_id}/{endpoint.interface}"
         taken = decisions.get(from_prefix(prefix))
         if taken is not None and taken.encapsulation is Encapsulation.LOCAL:
@@ -117,7 +125,7 @@ def _prefixes(
             continue
         reason = Reason(Why.ENDPOINT, f"endpoint {name} on {endpoint.host_interface}")
         program(prefix, Encapsulation.LOCAL, reason, Route(hops=(Hop(endpoint.host_interface),)))
-    for peer, gateway in sorted(view.gateways.items()):
+    for peer, gateway in sorted(view.gateways.items()) if view.family is Family.IPV4 else ():
         found = decider.resolver.resolve(gateway)
         if found is not None and found.adjacent:
             reason = Reason(Why.REACHABLE_BY, f"BGP peer {peer} is reachableBy {gateway}")
@@ -128,19 +136,25 @@ def _prefixes(
 
 def _check_pools(view: View, problems: list[Problem]) -> None:
     """A pool that holds the nodes' own subnet would have us route our neighbours' addresses as pods'."""
-    for cidr, pool in view.cluster.ipv4_pools.items():
+    for cidr, pool in view.cluster.pools_of(view.family).items():
         for name, interface in view.interfaces.items():
             if name == view.settings.tunnel_device:
                 continue
             for address in interface.addresses:
-                if address.network.prefixlen < 32 and address.network.overlaps(cidr):
-                    message = f"pool {pool.name} {cidr} overlaps {address.network}, the subnet of {name}"
+                subnet = address.network
+                if subnet.prefixlen < subnet.max_prefixlen and subnet.version == cidr.version and overlap(subnet, cidr):
+                    message = f"pool {pool.name} {cidr} overlaps {subnet}, the subnet of {name}"
                     hint = "give the pool a range that no interface of a node is in"
                     problems.append(Problem(ProblemKind.POOL_IN_SUBNET, pool.name, message, hint))
 
 
 def _check_mtus(view: View, mtu: int, problems: list[Problem]) -> None:
     """Pods that were wired when packets could be larger, and a fabric that carries less than IPv4 needs."""
+    if mtu < _LEAST_MTU6 and any(Family.of(endpoint.address) is Family.IPV6 for endpoint in view.endpoints):
+        message = f"pods would have an MTU of {mtu}, IPv6 needs {_LEAST_MTU6} at least (RFC 8200)"
+        problems.append(
+            Problem(ProblemKind.SMALL_MTU, "MTU of IPv6", message, "raise the MTU of the fabric's interfaces")
+        )
     if mtu < _LEAST_MTU:
         message = f"pods would have an MTU of {mtu}, IPv4 needs {_LEAST_MTU} at least (RFC 791)"
         problems.append(Problem(ProblemKind.SMALL_MTU, "MTU", message, "raise the MTU of the fabric's interfaces"))
@@ -164,7 +178,15 @@ def _check_node(view: View, decider: Decider, problems: list[Problem]) -> None:
         message = f"Node {name}: spec.bgp.ipv4Address {stated} is a /32, so no node is in its subnet"
         hint = "state the length of the subnet, as on the interface, unless the address is a loopback's"
         problems.append(Problem(ProblemKind.NODE_ADDRESS_HOST_LENGTH, str(stated), message, hint))
-    if not decider.node_address_present:
-        message = f"Node {name}: spec.bgp.ipv4Address {stated} is on no interface of this machine"
+    _check_address(view, decider, problems)
+
+
+def _check_address(view: View, decider: Decider, problems: list[Problem]) -> None:
+    """The address that the Node states in the view's family must be on this machine."""
+    name = view.node
+    stated = view.cluster.any_address(name, view.family) if name in view.cluster.nodes else None
+    if stated is not None and not decider.node_address_present:
+        key = "ipv4Address" if view.family is Family.IPV4 else "ipv6Address"
+        message = f"Node {name}: spec.bgp.{key} {stated} is on no interface of this machine"
         hint = "correct the Node, or add the address to an interface (ip address add)"
         problems.append(Problem(ProblemKind.NODE_ADDRESS_ABSENT, str(stated), message, hint))

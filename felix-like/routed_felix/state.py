@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from routed.model.address import AnyAddress, AnyHostAddress, AnyPrefix, HostAddress, Prefix
+from routed.model.address import AnyAddress, AnyHostAddress, AnyPrefix, HostAddress
 from routed.model.nlri import Nlri
 
 TUNNEL_KIND = "ipip"
@@ -161,7 +161,7 @@ class Forwarding:
     route in `Desired.routes`; None means that it is not programmed, and a problem says why.
     """
 
-    prefix: Prefix
+    prefix: AnyPrefix
     encapsulation: Encapsulation
     because: Reason
     hops: tuple[Hop, ...] = ()
@@ -225,12 +225,15 @@ class Change:
     groups: Mapping[Group, tuple[Hop, ...]] = field(default_factory=dict[Group, tuple[Hop, ...]])
 
 
+NO_CHANGE = Change()
+
+
 @dataclass(frozen=True)
 class Desired(NodeState):
     """The kernel state that this node wants, and the decisions it follows from. A value: equal inputs, equal output."""
 
     routes: Mapping[RouteKey, Route] = field(default_factory=dict[RouteKey, Route])
-    decisions: Mapping[Prefix, Forwarding] = field(default_factory=dict[Prefix, Forwarding])
+    decisions: Mapping[AnyPrefix, Forwarding] = field(default_factory=dict[AnyPrefix, Forwarding])
     problems: tuple[Problem, ...] = ()
 
 

@@ -10,7 +10,7 @@ from routed.model.address import Family
 from routed.model.nlri import Nlri
 from routed.netlink import constants as c
 from routed.netlink.constants import Msg
-from routed.netlink.objects import HopEntry, RouteEntry, route_filter
+from routed.netlink.objects import AF, HopEntry, RouteEntry, route_filter
 from routed.netlink.routes import ANYWHERE
 from routed.netlink.socket import Netlink, NetlinkError
 from routed_felix.state import Hop, Route, RouteKind
@@ -27,6 +27,11 @@ class RouteEvent:
     entry: RouteEntry
     added: bool
     replaced: bool = False
+
+    @property
+    def family(self) -> Family:
+        """Whose table it is in."""
+        return Family.of(self.entry.destination)
 
 
 class Terms:
@@ -95,7 +100,9 @@ class Terms:
 def dump_bodies(netlink: Netlink, *, family: Family = Family.IPV4, protocol: int = 0) -> list[bytes]:
     """The routes of the main table; only those of `protocol`, if given: the kernel filters. Raises NetlinkError."""
     try:
-        return netlink.dump_bodies(Msg.GETROUTE, route_filter(family=family, protocol=protocol))
+        bodies = netlink.dump_bodies(Msg.GETROUTE, route_filter(family=family, protocol=protocol))
+        # a kernel that was booted without IPv6 answers with what it has
+        return bodies if family is Family.IPV4 else [body for body in bodies if body[0] == AF[family]]
     except NetlinkError as error:
         if error.errno == errno.ENOENT:  # a network namespace in which the table was never used
             return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from routed.model.address import Address, AnyAddress, Prefix
+from routed.model.address import Address, AnyAddress, AnyPrefix, Family
 from routed.model.cluster import Cluster
 from routed.model.endpoint import Endpoint
 from routed.model.interface import Interface
@@ -21,11 +21,11 @@ def only_the_best(paths: Sequence[Path]) -> Sequence[Path]:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """The input of calc.
+    """The input of calc for one `family`.
 
-    `best` is the Loc-RIB of IPv4 unicast: the paths of each prefix in order of preference. It may be live, changing
-    between calls; whatever else is here is a value. Tuples of paths are shared among prefixes, and calc counts on it:
-    it decides once per tuple. `blocks` are the node's own, `peers` whom it has sessions with, `gateways` those through
+    `best` is the Loc-RIB, unicast: the paths of each prefix in order of preference. It may be live, changing between
+    calls; whatever else is here is a value. Tuples of paths are shared among prefixes, and calc counts on it: it
+    decides once per tuple. `blocks` are the node's own, `peers` whom it has sessions with, `gateways` those through
     which some of these are to be reached. `interfaces`, `underlay` and `tunnel` (whether the tunnel device is there or
     can be made) are what the `Dataplane` found; `tunnel_address` is the IPAM's, None while there is none. `sharing`
     says which of the ranked paths of a prefix share its traffic, the best first: the decision process's word. The
@@ -35,8 +35,9 @@ class View:
 
     node: str
     cluster: Cluster
+    family: Family = Family.IPV4
     best: Mapping[Nlri, tuple[Path, ...]] = field(default_factory=dict[Nlri, tuple[Path, ...]])
-    blocks: Sequence[Prefix] = ()
+    blocks: Sequence[AnyPrefix] = ()
     peers: Sequence[AnyAddress] = ()
     gateways: Mapping[Address, Address] = field(default_factory=dict[Address, Address])
     endpoints: Sequence[Endpoint] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+from routed.model.address import Family
 from routed.model.nlri import Nlri, from_prefix
 from routed_felix.state import Group, Hop, Route, RouteKey
 
@@ -35,9 +36,9 @@ class Table(dict[Nlri, Route]):
     """Wanted routes as a plain value."""
 
     @classmethod
-    def of(cls, routes: Mapping[RouteKey, Route]) -> Table:
-        """From calc's whole result."""
-        return cls({from_prefix(key.prefix): route for key, route in routes.items()})
+    def of(cls, routes: Mapping[RouteKey, Route], family: Family = Family.IPV4) -> Table:
+        """Those of `family` in calc's whole result."""
+        return cls({from_prefix(key.prefix): each for key, each in routes.items() if Family.of(key.prefix) is family})
 
     def table(self) -> Mapping[Nlri, Route]:
         """All of them."""
@@ -50,3 +51,7 @@ class Table(dict[Nlri, Route]):
     def by(self, groups: Collection[Group]) -> Mapping[Nlri, Route]:
         """Those that go by one of `groups`."""
         return {nlri: route for nlri, route in self.items() if route.group in groups}
+
+
+NOTHING: Wanted = Table()
+"""No route."""

@@ -96,12 +96,13 @@ class Agent:
         self._kernel = kernel
         self._now = now
         self._routing = Routing(config, parts.speaker, parts.bfd, now)
-        self._around: tuple[object, object, object] = (None, None, None)
+        self._around: tuple[object, ...] = (None,) * 4
         self._hops: frozenset[AnyAddress] = frozenset()
         self._note = ""  # how the speaker runs, if not as it should
         self._cluster = Cluster()
         self._unreadable: tuple[EnvironmentFault, ...] = ()
-        self._paths = PathSource(config.node, self._routing.rib.best(Family.IPV4), config.bgp_sync_seconds)
+        best = {family: self._routing.rib.best(family) for family in Family}
+        self._paths = PathSource(config.node, best, config.bgp_sync_seconds)
         self._sharing = partial(multipath, ebgp=config.bgp_multipath_ebgp, ibgp=config.bgp_multipath_ibgp)
         self._tunnel = TunnelAddress(parts.allocator, config.node, config.tunnel_device)
         self._tunnel_address: Address | None = None
@@ -346,12 +347,14 @@ class Agent:
                         frozenset(host(pod.address) for pod in pods if pod.address.version == 4)
                     )
                     await self._routing.settle()
-                    changed: set[Nlri] | None = self._routing.take_changes(Family.IPV4)
+                    changed: dict[Family, set[Nlri] | None] = {}
+                    changed.update((family, self._routing.take_changes(family)) for family in Family)
+                    table = any(changed.values())
                     if self._paths.settle(now, synced=self._routing.rib.synced(now)):
-                        changed = None
+                        changed, table = dict.fromkeys(Family), True
                     await self._programmer.reconcile_aside(now, changed, write=self._gate.may_write)
                     # a table that arrives is wanted in the kernel soon: only what others do to the kernel must wait
-                    self._spent = 0.0 if changed or changed is None else self._spent + time.monotonic() - started
+                    self._spent = 0.0 if table else self._spent + time.monotonic() - started
                 started = time.monotonic()
                 await self._look_around()  # many next hops are many questions, and a table judged again
                 self._spent += time.monotonic() - started
@@ -359,14 +362,15 @@ class Agent:
 
     async def _look_around(self) -> None:
         """Tell BGP what its next hops and peers are to this node, when that may be something else than before."""
-        view, hops = self._programmer.view, self._routing.rib.next_hops
-        if view is None:
+        views, hops = self._programmer.views, self._routing.rib.next_hops
+        if not views:
             return
-        around = view.interfaces, view.underlay, view.cluster
+        view = views[Family.IPV4]
+        around = view.interfaces, view.underlay, views[Family.IPV6].underlay, view.cluster
         if hops == self._hops and all(new is old for new, old in zip(around, self._around, strict=True)):
             return
         self._around, self._hops = around, hops
-        await self._routing.interfaces_changed(Neighbourhood(view))
+        await self._routing.interfaces_changed(Neighbourhood(views))
         if self._routing.pending:
             self._dirty.set()
 
@@ -400,17 +404,17 @@ class Agent:
             await asyncio.sleep(LOAD_SECONDS)
             waited, before = waited + LOAD_SECONDS, count
 
-    def _view(self, kernel: Kernel) -> View:
+    def _view(self, kernel: Kernel, family: Family) -> View:
         return View(
             node=self._config.node,
             cluster=self._cluster,
-            best=self._paths.best(),
-            blocks=self._cluster.own_blocks(self._config.node),
+            family=family,
+            best=self._paths.best(family),
             peers=tuple(session.peer for session in self._routing.sessions),
             gateways=self._routing.gateways,
             endpoints=tuple(self._parts.plugin.endpoints().values()),
             interfaces=kernel.interfaces,
-            underlay=kernel.underlay,
+            underlay=kernel.underlay if family is Family.IPV4 else kernel.underlay6,
             tunnel=kernel.tunnel,
             tunnel_address=self._tunnel_address,
             settings=self._settings,
@@ -481,7 +485,7 @@ class Agent:
             report=programmer.report,
             tunnel_wanted=programmer.tunnel_wanted,
             tunnel_device=self._config.tunnel_device,
-            tunnel_available=programmer.view.tunnel if programmer.view else False,
+            tunnel_available=any(view.tunnel for view in programmer.views.values()),
             tunnel_address=self._tunnel_address,
             addresses_in_use=len(self._parts.allocator.allocations()),
             endpoints=len({pod.host_interface for pod in self._parts.plugin.endpoints().values()}),

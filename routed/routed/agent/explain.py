@@ -11,7 +11,7 @@ from typing import Any
 
 from routed.agent.bgp_reason import Explained
 from routed.errors import OperatorError
-from routed.model.address import Address, Prefix
+from routed.model.address import AnyAddress, AnyPrefix
 from routed.model.endpoint import Endpoint
 from routed_felix.fib import LOCAL, MAIN, UNICAST, FibAnswer
 from routed_felix.state import Encapsulation, Forwarding, Hop, Settings
@@ -29,9 +29,9 @@ class Seen:
     """
 
     node: str
-    address: Address
+    address: AnyAddress
     pod: Endpoint | None
-    learned: Prefix | None
+    learned: AnyPrefix | None
     paths: Sequence[Explained]
     pool: str | None
     owner: str | None
@@ -52,18 +52,18 @@ class Conclusion:
     hint: str = ""
 
 
-def find_pod(word: str, endpoints: Mapping[Address, Endpoint], names: Mapping[Address, str]) -> Endpoint:
+def find_pod(word: str, endpoints: Mapping[AnyAddress, Endpoint], names: Mapping[AnyAddress, str]) -> Endpoint:
     """The pod that an operator means by `word`: an address, a container ID or its beginning, a host interface, or its
     name, `namespace/name` or `name`, as in `names`. Raises OperatorError where it is none or several."""
     found = [
         each
-        for address, each in sorted(endpoints.items())
+        for address, each in sorted(endpoints.items(), key=lambda item: int(item[0]))
         if word in (str(address), each.host_interface, names.get(address), (names.get(address) or "").partition("/")[2])
         or (len(word) >= _SHORTEST_ID and each.container_id.startswith(word))
     ]
     if len(found) == 1:
         return found[0]
-    there = ", ".join(names.get(address) or str(address) for address in sorted(endpoints)) or "none"
+    there = ", ".join(names.get(address) or str(address) for address in sorted(endpoints, key=int)) or "none"
     if not found:
         raise OperatorError(
             f"from: {word!r} is no pod of this node",

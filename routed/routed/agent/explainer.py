@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
 from routed.agent.bgp_reason import Explained, explained
@@ -12,7 +13,7 @@ from routed.agent.path_source import PathSource
 from routed.agent.programmer import Programmer
 from routed.errors import EnvironmentFault, OperatorError
 from routed.ipam.allocator import Allocator
-from routed.model.address import Address, AnyAddress
+from routed.model.address import AnyAddress, Family
 from routed.model.cluster import Cluster
 from routed.model.nlri import Nlri, to_prefix, widened
 from routed_bgp.loc_rib import Ranked
@@ -62,17 +63,18 @@ class Explainer:
             names = {
                 each: "/".join(held.attributes.get(part, "") for part in ("namespace", "pod"))
                 for each, held in self._allocator.allocations().items()
-                if held.attributes.get("pod") and isinstance(each, Address)
+                if held.attributes.get("pod") and each.version == address.version
             }
-            pods = {each: pod for each, pod in self._plugin.endpoints().items() if isinstance(each, Address)}
+            pods = {each: pod for each, pod in self._plugin.endpoints().items() if each.version == address.version}
             pod = find_pod(word, pods, names)
-        covering = [widened(host(address), length) for length in range(32, -1, -1)]
-        best, cluster = self._paths.best(), self._cluster()
+        family = Family.of(address)
+        covering = [widened(host(address), length) for length in range(family.bits, -1, -1)]
+        best, cluster = self._paths.best(family), self._cluster()
         learned = next((nlri for nlri in covering if nlri in best), None)
-        decisions = (self._programmer.decision_for(to_prefix(nlri)) for nlri in covering)
+        decisions = (self._programmer.decision_for(to_prefix(nlri, family)) for nlri in covering)
         decision = next((each for each in decisions if each is not None), None)
-        pool = PrefixMap(cluster.ipv4_pools).longest(address)
-        block = PrefixMap(cluster.blocks).longest(address)
+        pool = PrefixMap(cluster.pools_of(family), family).longest(address)
+        block = PrefixMap(cluster.blocks_of(family), family).longest(address)
         tunnelled = decision is not None and decision.encapsulation is Encapsulation.TUNNEL and decision.hops
         end = decision.hops[0].gateway if decision is not None and tunnelled else None
         failures = self._programmer.report.failures
@@ -81,8 +83,8 @@ class Explainer:
                 node=self._node,
                 address=address,
                 pod=pod,
-                learned=to_prefix(learned) if learned is not None else None,
-                paths=self._explained(learned, best[learned]) if learned is not None else (),
+                learned=to_prefix(learned, family) if learned is not None else None,
+                paths=self._explained(learned, family, best[learned]) if learned is not None else (),
                 pool=pool[1].name if pool is not None else None,
                 owner=block[1] if block is not None else None,
                 decision=decision,
@@ -93,20 +95,21 @@ class Explainer:
             )
         )
 
-    def _explained(self, nlri: Nlri, paths: Ranked) -> tuple[Explained, ...]:
+    def _explained(self, nlri: Nlri, family: Family, paths: Ranked) -> tuple[Explained, ...]:
         found = explained(paths, self._widths)
-        if self._paths.is_stored(nlri):
+        if self._paths.is_stored(nlri, family):
             return tuple(replace(each, reason="from the store, since BGP is switched off") for each in found)
         return found
 
 
-def parse(text: str) -> Address:
+def parse(text: str) -> AnyAddress:
     """The address to explain. Raises OperatorError."""
     try:
-        return Address(text)
+        return ip_address(text)
     except ValueError:
-        hint = "IPv6 is not programmed by this version; see `routed bgp routes`" if ":" in text else ""
-        raise OperatorError(f"address: {text!r} is not an IPv4 address, e.g. 10.244.1.7", hint=hint or None) from None
+        raise OperatorError(
+            f"address: {text!r} is no address", hint="expected one of a pod or node, e.g. 10.244.1.7 or fd00:10:244::7"
+        ) from None
 
 
 def ask_kernel(address: AnyAddress, source: AnyAddress | None = None, interface: str = "") -> FibAnswer:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from routed.agent.programmer import Programmer
 from routed.errors import EnvironmentFault
@@ -39,11 +38,10 @@ class FailOver:
             return
         self.lost.add(peer)
         try:
-            view = self._programmer.view
-            if view is not None and self._may_write() and not self._kernel.locked():  # else the round that goes on
+            if self._may_write() and not self._kernel.locked():  # else the round that goes on
                 async with self._kernel:
                     try:
-                        self._programmer.fail_over(replace(view, lost=frozenset(self.lost)))
+                        self._programmer.fail_over(frozenset(self.lost))
                     except EnvironmentFault as fault:  # the next round compares everything
                         _log.warning("%s", fault)
             yield

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from routed.model.address import Address, AnyAddress, Family
 from routed_felix.fabric import resolver
 from routed_felix.view import View
 
 
 class Neighbourhood:
-    """Answers for one view. The route programmer knows IPv4 only yet: every IPv6 address is believed to be reached."""
+    """Answers for the views of both families."""
 
-    def __init__(self, view: View) -> None:
-        self._resolver = resolver(view)
-        self._gateways = view.gateways
-        own = view.cluster.any_address(view.node, Family.IPV6) if view.node in view.cluster.nodes else None
-        self._subnet6 = own.network if own is not None else None
+    def __init__(self, views: Mapping[Family, View]) -> None:
+        self._resolvers = {family: resolver(view) for family, view in views.items()}
+        self._gateways = views[Family.IPV4].gateways
 
     def resolves(self, address: AnyAddress) -> bool:
-        """Whether packets to `address` can leave this node, RFC 4271 section 9.1.2."""
-        if not isinstance(address, Address):
+        """Whether packets to `address` can leave this node, RFC 4271 section 9.1.2.
+
+        An address of one link alone says nothing of which: it is believed.
+        """
+        if address.version == 6 and address.is_link_local:
             return True
-        return self._resolver.resolve(self._gateways.get(address, address)) is not None
+        towards = self._gateways.get(address, address) if isinstance(address, Address) else address
+        return self._resolvers[Family.of(address)].resolve(towards) is not None
 
     def device(self, address: AnyAddress) -> str | None:
         """The interface that leads to `address`, as far as it is known."""
-        found = self._resolver.resolve(address) if isinstance(address, Address) else None
+        found = self._resolvers[Family.of(address)].resolve(address)
         return None if found is None else found.hop.device
 
     def adjacent(self, address: AnyAddress) -> bool:
         """Whether `address` is on a link of this node."""
-        if isinstance(address, Address):
-            found = self._resolver.resolve(address)
-            return found is not None and found.adjacent
-        return self._subnet6 is not None and address in self._subnet6
+        found = self._resolvers[Family.of(address)].resolve(address)
+        return found is not None and found.adjacent

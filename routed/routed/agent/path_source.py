@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from routed.model.address import Family
 from routed.model.cluster import Cluster
 from routed.model.nlri import Nlri, from_prefix
 from routed.model.path import Origin, Path
@@ -21,22 +22,22 @@ def is_switched_off(cluster: Cluster) -> bool:
     return not cluster.bgp.node_to_node_mesh_enabled and not cluster.peers
 
 
-def stored_paths(cluster: Cluster, node: str) -> dict[Nlri, Ranked]:
-    """The paths to the blocks of all other nodes than `node`, as these would tell them over the mesh."""
+def stored_paths(cluster: Cluster, node: str, family: Family) -> dict[Nlri, Ranked]:
+    """The paths of `family` to the blocks of all other nodes than `node`, as these would tell them over the mesh."""
     found: dict[Nlri, Ranked] = {}
     by_owner: dict[str, Ranked] = {}
-    for block, owner in cluster.blocks.items():
-        if owner == node:
+    for block, owner in cluster.blocks_of(family).items():
+        stated = cluster.any_address(owner, family)
+        if owner == node or stated is None:
             continue
         if owner not in by_owner:
-            address = cluster.address(owner).ip
             asn = cluster.as_number(owner)
             by_owner[owner] = (
                 Path(
-                    next_hop=address,
-                    peer=address,
+                    next_hop=stated.ip,
+                    peer=stated.ip,
                     peer_as=asn,
-                    peer_router_id=address,
+                    peer_router_id=cluster.address(owner).ip,
                     ebgp=False,
                     as_path=(),
                     origin=Origin.IGP,
@@ -49,13 +50,13 @@ def stored_paths(cluster: Cluster, node: str) -> dict[Nlri, Ranked]:
 
 
 class PathSource:
-    """See the module. `rib` is the Loc-RIB of IPv4, live; `patience`: seconds that BGP gets to deliver its tables."""
+    """See the module. `rib` has the Loc-RIBs, live; `patience`: seconds that BGP gets to deliver its tables."""
 
-    def __init__(self, node: str, rib: Mapping[Nlri, Ranked], patience: float) -> None:
+    def __init__(self, node: str, rib: Mapping[Family, Mapping[Nlri, Ranked]], patience: float) -> None:
         self._node = node
         self._rib = rib
         self._patience = patience
-        self._stored: dict[Nlri, Ranked] = {}
+        self._stored: dict[Family, dict[Nlri, Ranked]] = {}
         self._until: float | None = None  # the store's paths stay so long, since BGP is on again
         self._changed = False
 
@@ -68,7 +69,7 @@ class PathSource:
             self._until = None
         elif self._until is None:
             self._until = now + self._patience
-        stored = stored_paths(cluster, self._node)
+        stored = {family: stored_paths(cluster, self._node, family) for family in Family}
         self._changed |= stored != self._stored
         self._stored = stored
 
@@ -84,10 +85,11 @@ class PathSource:
         """When `settle` has something to do next."""
         return self._until
 
-    def best(self) -> Mapping[Nlri, Ranked]:
-        """The paths of each prefix, best first; BGP's, if it has any."""
-        return {**self._stored, **self._rib} if self._stored else self._rib
+    def best(self, family: Family) -> Mapping[Nlri, Ranked]:
+        """The paths of each prefix of `family`, best first; BGP's, if it has any."""
+        stored, learned = self._stored.get(family), self._rib[family]
+        return {**stored, **learned} if stored else learned
 
-    def is_stored(self, nlri: Nlri) -> bool:
+    def is_stored(self, nlri: Nlri, family: Family) -> bool:
         """Whether the paths to `nlri` are the store's."""
-        return nlri in self._stored and nlri not in self._rib
+        return nlri in self._stored.get(family, {}) and nlri not in self._rib[family]

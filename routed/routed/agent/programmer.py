@@ -10,12 +10,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 from routed.agent.backoff import Backoff
 from routed.errors import EnvironmentFault
-from routed.model.address import HostAddress, Prefix
+from routed.model.address import AnyAddress, AnyPrefix, Family, HostAddress
 from routed.model.nlri import Nlri
 from routed_felix.calc import Calculator
 from routed_felix.dataplane import Dataplane, Kernel
@@ -24,6 +25,8 @@ from routed_felix.state import Change, Encapsulation, Forwarding, Problem, Repor
 from routed_felix.view import View
 
 _log = logging.getLogger("routed.agent")
+
+Changed = Mapping[Family, Collection[Nlri] | None]
 
 _LARGE = 1000  # routes; writing fewer takes less time than asking another thread is worth
 _TOLD = 10  # failures and conflicts of one round that get a line in the log each; the rest are counted
@@ -56,21 +59,23 @@ class Work:
 class Programmer:
     """What calc decided last, and what the kernel made of it.
 
-    `view_of` joins what the kernel holds with what else is known. `fault` is set while the kernel cannot be asked.
+    `view_of` joins what the kernel holds with what else is known of a family. `views` are the last ones. `fault` is set
+    while the kernel cannot be asked.
     """
 
-    def __init__(self, dataplane: Dataplane, view_of: Callable[[Kernel], View], resync_seconds: float) -> None:
-        self.view: View | None = None
+    def __init__(self, dataplane: Dataplane, view_of: Callable[[Kernel, Family], View], resync_seconds: float) -> None:
+        self.views: Mapping[Family, View] = {}
         self.report = Report()
         self.fault: EnvironmentFault | None = None
         self.work = Work()
-        self._calculator = Calculator()
+        self._calculators = {family: Calculator(family) for family in Family}
         self._dataplane = dataplane
         self._view_of = view_of
         self._resync_seconds = resync_seconds
         self._resync_at: float | None = None
         self._backoff = Backoff()
-        self._changed: set[Nlri] | None = None  # prefixes that calc has not seen yet; None: it has seen none
+        # prefixes that calc has not seen yet; None: it has seen none
+        self._changed: dict[Family, set[Nlri] | None] = dict.fromkeys(Family)
         self._whole = True  # the kernel has to be compared with all that is wanted
         self._comparing = False  # in this round
         self._large = False
@@ -85,10 +90,10 @@ class Programmer:
         self._dataplane.take(changes)
         return bool(changes)
 
-    def reconcile(self, now: float, changed: Collection[Nlri] | None, *, write: bool) -> None:
+    def reconcile(self, now: float, changed: Changed, *, write: bool) -> None:
         """Bring the kernel to what is wanted; unless `write`, only find out what that is.
 
-        `changed`: the prefixes of the Loc-RIB whose paths are others than at the last call; None when that is unknown.
+        `changed`: the prefixes of each Loc-RIB whose paths are others than at the last call; None when that is unknown.
         """
         try:
             work = self._begin(now, changed, write=write)
@@ -99,7 +104,7 @@ class Programmer:
         else:
             self._ended(now)
 
-    async def reconcile_aside(self, now: float, changed: Collection[Nlri] | None, *, write: bool) -> None:
+    async def reconcile_aside(self, now: float, changed: Changed, *, write: bool) -> None:
         """The same, with long writing in another thread, where the kernel's share of it holds up nobody.
 
         The Loc-RIB may change meanwhile; nothing else may be asked of the programmer but `take` and what it tells.
@@ -115,50 +120,57 @@ class Programmer:
         else:
             self._ended(now)
 
-    def fail_over(self, view: View) -> None:
+    def fail_over(self, lost: frozenset[AnyAddress]) -> None:
         """Sessions have ended (`View.lost`): what goes by them goes another way at once, before the RIB says so.
 
         Nothing where everything is about to be compared in any case. Raises EnvironmentFault when the kernel does not
         answer.
         """
-        if self.view is None or self._whole or self.fault is not None:
+        if not self.views or self._whole or self.fault is not None:
             return
-        self.view, self._whole = view, True  # until it is written
-        self._write(self._calculator.update(view, ()), whole=False, retry=False)
+        self.views, self._whole = {family: replace(view, lost=lost) for family, view in self.views.items()}, True
+        steps = {family: self._calculators[family].update(view, ()) for family, view in self.views.items()}
+        self._write(steps, whole=False, retry=False)
 
-    def _begin(self, now: float, changed: Collection[Nlri] | None, *, write: bool) -> Callable[[], None] | None:
+    def _begin(self, now: float, changed: Changed, *, write: bool) -> Callable[[], None] | None:
         """Read and calculate; returns what is left to do, which needs the kernel and calc's result only."""
-        if changed is None:
-            self._changed = None
-        elif self._changed is not None:
-            self._changed.update(changed)
+        for family, nlris in changed.items():
+            known = self._changed[family]
+            if nlris is None:
+                self._changed[family] = None
+            elif known is not None:
+                known.update(nlris)
         resync = self._resync_at is None or now >= self._resync_at
         retry = self._backoff.due is not None and now >= self._backoff.due
         whole = self._comparing = write and (self._whole or resync)
         if resync and not write:  # everything is compared as soon as may be: till then it must not be due
             self._resync_at = now + self._resync_seconds
-        change = self._calculate(whole=whole)
+        changes = self._calculate(whole=whole)
         self._whole = True  # until it is done: what is not written now is named by nobody again
-        return partial(self._write, change, whole=whole, retry=retry) if write else None
+        return partial(self._write, changes, whole=whole, retry=retry) if write else None
 
-    def _calculate(self, *, whole: bool) -> Change:
+    def _calculate(self, *, whole: bool) -> dict[Family, Change]:
         try:
             kernel = self._dataplane.read() if whole else self._dataplane.reread()
         except OSError as error:  # of the netlink socket: the kernel cannot even be asked
             raise _unanswered(error) from error
-        self.view = self._view_of(kernel)
-        change = self._calculator.update(self.view, self._changed)
-        self._changed = set()
-        self._large = len(change.routes) > _LARGE
-        return change
+        self.views = {family: self._view_of(kernel, family) for family in Family}
+        changes: dict[Family, Change] = {}
+        for family, view in self.views.items():
+            changes[family] = self._calculators[family].update(view, self._changed[family])
+            self._changed[family] = set()
+        self._large = sum(len(change.routes) for change in changes.values()) > _LARGE
+        return changes
 
-    def _write(self, change: Change, *, whole: bool, retry: bool) -> None:
+    def _write(self, changes: Mapping[Family, Change], *, whole: bool, retry: bool) -> None:
         before, started = self.report, time.perf_counter()
         try:
+            four, six = (self._calculators[family] for family in Family)
+            change, change6 = (changes[family] for family in Family)
             if whole:
-                self.report = self._dataplane.sync(change.node, self._calculator)
+                self.report = self._dataplane.sync(change.node, four, six)
             else:
-                self.report = self._dataplane.change(change, self._calculator, retry=retry)
+                self.report = self._dataplane.change(change, four, change6, six, retry=retry)
         except OSError as error:
             raise _unanswered(error) from error
         self._whole = False
@@ -194,9 +206,9 @@ class Programmer:
 
     def pod_mtu(self) -> int:
         """The MTU for a new pod's interface, in bytes. Raises EnvironmentFault when the kernel does not answer."""
-        if self.view is None:
+        if not self.views:
             self._calculate(whole=False)
-        return self._calculator.pod_mtu
+        return self._calculators[Family.IPV4].pod_mtu
 
     def require_address(self, node: str, stated: HostAddress) -> None:
         """Raise EnvironmentFault, with what there is instead, unless some interface has the address of `node`."""
@@ -220,30 +232,32 @@ class Programmer:
     def counts(self) -> Counts:
         """Costs the same whatever the size of the table."""
         return Counts(
-            desired=len(self._calculator),
+            desired=sum(map(len, self._calculators.values())),
             programmed=self.report.programmed,
             failures=len(self.report.failures),
             conflicts=len(self.report.conflicts),
-            by_encapsulation=self._calculator.encapsulations(),
+            by_encapsulation={
+                way: sum(each.encapsulations()[way] for each in self._calculators.values()) for way in Encapsulation
+            },
         )
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What calc sees that an operator should look at; kept until the next round."""
-        return self._calculator.problems
+        return tuple(problem for each in self._calculators.values() for problem in each.problems)
 
     @property
     def tunnel_wanted(self) -> bool:
         """Whether the tunnel device should be there."""
-        return bool(self._calculator.node.links)
+        return bool(self._calculators[Family.IPV4].node.links)
 
-    def decision_for(self, prefix: Prefix) -> Forwarding | None:
+    def decision_for(self, prefix: AnyPrefix) -> Forwarding | None:
         """How packets to exactly this prefix leave the node, and why; None where it is neither ours nor learned."""
-        return self._calculator.decision_for(prefix)
+        return self._calculators[Family.of(prefix)].decision_for(prefix)
 
     def decisions(self) -> Iterator[Forwarding]:
         """All decisions, made as they are asked for. Not to be kept across a round."""
-        return self._calculator.decisions()
+        return chain.from_iterable(each.decisions() for each in self._calculators.values())
 
 
 def _tell(report: Report, before: Report, *, whole: bool) -> None:

@@ -33,7 +33,7 @@ def add_parser(subparsers: Subparsers) -> None:
         description="Say how this node forwards to an address: which path won and why, direct or tunnel and why, which "
         "device and next hop, and what the kernel says. Exit status 1 if the kernel does otherwise, or nothing.",
     )
-    parser.add_argument("address", metavar="ADDRESS", help="an IPv4 address, e.g. of a pod")
+    parser.add_argument("address", metavar="ADDRESS", help="an address, e.g. of a pod")
     parser.add_argument(
         "--from", dest="source", metavar="POD", help="packets of this pod: its name, address, container ID or interface"
     )

@@ -122,6 +122,17 @@ class Cluster:
         """Owner's name by IPv6 block."""
         return {block: name for block, name in self.any_blocks.items() if isinstance(block, IPv6Network)}
 
+    def blocks_of(self, family: Family) -> Mapping[AnyPrefix, str]:
+        """Owner's name by block of `family`."""
+        return self._blocks_by_family[family]
+
+    @cached_property
+    def _blocks_by_family(self) -> Mapping[Family, Mapping[AnyPrefix, str]]:
+        found: dict[Family, dict[AnyPrefix, str]] = {family: {} for family in Family}
+        for block, name in self.any_blocks.items():
+            found[Family.of(block)][block] = name
+        return found
+
     @cached_property
     def any_blocks(self) -> Mapping[AnyPrefix, str]:
         """Owner's name by block of either family."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
-from routed.model.address import AnyPrefix
+from routed.model.address import AnyAddress, AnyPrefix
 
 
 def inside(inner: AnyPrefix, outer: AnyPrefix) -> bool:
@@ -12,6 +12,11 @@ def inside(inner: AnyPrefix, outer: AnyPrefix) -> bool:
     if isinstance(inner, IPv4Network):
         return isinstance(outer, IPv4Network) and inner.subnet_of(outer)
     return isinstance(outer, IPv6Network) and inner.subnet_of(outer)
+
+
+def host_prefix(address: AnyAddress) -> AnyPrefix:
+    """The prefix that is one address."""
+    return IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
 
 
 def overlap(one: AnyPrefix, other: AnyPrefix) -> bool:

@@ -112,7 +112,7 @@ def test_what_is_in_the_way_is_named(pair: Pair, words: tuple[str, ...], undone:
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (("10.244.2",), "'10.244.2' is not an IPv4 address"),
+        (("10.244.2",), "'10.244.2' is no address"),
         (("10.244.2.5", "--from", "nobody"), "'nobody' is no pod of this node"),
     ],
     ids=["address", "pod"],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from tests.kernel.felix.words import BLACKHOLE, via, wanted
+from ipaddress import IPv6Network
+
+from tests.kernel.felix.words import BLACKHOLE, key, via, wanted
 from tests.kernel.felix.world import World
 
 from routed_felix.cleanup import cleanup
 from routed_felix.dataplane import Dataplane
-from routed_felix.state import Settings
+from routed_felix.state import Desired, RouteKey, Settings
 
 
 def test_cleanup_removes_ours_and_keeps_strangers(world: World) -> None:
@@ -29,6 +31,14 @@ def test_cleanup_removes_ours_and_keeps_strangers(world: World) -> None:
     assert set(world.routes(protocol=4)) == {"default", "192.168.7.0/24"}
     assert {link["ifname"] for link in world.look("link")} >= {"rtdstranger", "br0", "eth1"}
     assert world.addresses("eth1") == ["10.1.1.11/24"]
+
+
+def test_cleanup_takes_the_routes_of_both_families(world: World) -> None:
+    routes = {key("192.168.1.0/26"): BLACKHOLE, RouteKey(IPv6Network("fd00:1::/64"), 1024): BLACKHOLE}
+    with Dataplane(Settings(), world.path) as plane:
+        assert plane.apply(Desired(routes=routes)).complete
+    assert cleanup(Settings(), world.path).routes == ("192.168.1.0/26 metric 1024", "fd00:1::/64 metric 1024")
+    assert world.look("-6", "route", "show", "proto", "114") == []
 
 
 def test_a_second_cleanup_finds_nothing(world: World) -> None:

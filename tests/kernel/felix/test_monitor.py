@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Network
 from tests.kernel.felix.words import BLACKHOLE, via, wanted
 from tests.kernel.felix.world import World
 
+from routed.model.address import Family
 from routed.model.nlri import to_prefix
 from routed.netlink.constants import RTMGRP_IPV4_ROUTE
 from routed.netlink.socket import Netlink
@@ -56,7 +57,7 @@ def test_a_takeover_of_our_key_is_news(world: World) -> None:
         world.ip("route", "replace", "blackhole", ONE, "metric", "1024", "proto", "static")
         heard = news(monitor)
         assert [(to_prefix(each.nlri), each.replaced) for each in heard.routes] == [(IPv4Network(ONE), True)]
-        assert heard.strangers == {4}
+        assert heard.strangers == {(Family.IPV4, 4)}
 
 
 def test_links_addresses_and_strangers_routes_ask_for_another_read(world: World) -> None:
@@ -66,7 +67,7 @@ def test_links_addresses_and_strangers_routes_ask_for_another_read(world: World)
         world.ip("addr", "add", "10.9.9.1/24", "dev", "br9")
         assert news(monitor).interfaces
         world.ip("route", "add", "10.8.0.0/16", "via", "10.1.1.1")
-        assert news(monitor) == Changes(strangers=frozenset({3}))
+        assert news(monitor) == Changes(strangers=frozenset({(Family.IPV4, 3)}))
 
 
 def test_what_the_kernel_flushes_without_a_word_is_told_by_link_and_address(world: World) -> None:

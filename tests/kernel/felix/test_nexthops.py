@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from typing import Any, Self
 
 import pytest
@@ -13,7 +14,7 @@ from tests.kernel.felix.world import World
 
 from routed_felix.cleanup import cleanup
 from routed_felix.dataplane import Dataplane
-from routed_felix.state import COMPATIBLE, Change, Desired, Group, Hop, Report, Route, Settings
+from routed_felix.state import COMPATIBLE, Change, Desired, Group, Hop, Report, Route, RouteKey, Settings
 from routed_felix.wanted import Table
 
 SOME = prefixes(0, 40)
@@ -228,3 +229,31 @@ def test_hops_of_a_device_that_is_not_there_fail_with_its_name(world: World) -> 
         route = Route(hops=(Hop("eth9", plain_via(TOR).hops[0].gateway),), group=Group())
         report = plane.apply(Desired(routes={key(SOME[0]): route}))
         assert report.failures == {key(SOME[0]): "interface eth9 does not exist"}
+
+
+def test_rfc8950_an_ipv4_route_goes_by_an_ipv6_next_hop(world: World) -> None:
+    route = Route(hops=(Hop("eth1", IPv6Address("fe80::1")),), group=Group())
+    with Dataplane(Settings(), world.path) as plane:
+        desired = Desired(routes={key(SOME[0]): route})
+        assert plane.apply(desired).complete
+        assert plane.apply(desired).changed == 0
+    (found,) = world.look("route", "get", str(IPv4Network(SOME[0])[1]))
+    assert found["via"] == {"family": "inet6", "host": "fe80::1"}
+
+
+def test_routes_of_both_families_have_groups_of_their_own(world: World) -> None:
+    world.ip("address", "add", "2001:db8::11/64", "dev", "eth1", "nodad")
+    routes = {
+        key(SOME[0]): Route(hops=plain_via(TOR).hops, group=Group()),
+        RouteKey(IPv6Network("fd00:1::/64"), 1024): Route(
+            hops=(Hop("eth1", IPv6Address("2001:db8::1")),), group=Group()
+        ),
+    }
+    with Dataplane(Settings(), world.path) as plane:
+        assert plane.apply(Desired(routes=routes)).complete
+    assert sorted(number // 500_000 for number in groups(world)) == [228, 229]
+    with world.listen() as listener, Dataplane(Settings(), world.path) as after:
+        assert after.apply(Desired(routes=routes)).changed == 0
+        assert listener.heard() == []
+        assert after.apply(Desired()).complete
+    assert objects(world) == {}

@@ -241,6 +241,7 @@ class FakeDataplane:
         self.failing = False  # it can be asked, and takes nothing
         self.reads = self.looks = 0
         self._table: dict[Nlri, Route] = {}
+        self._table6: dict[Nlri, Route] = {}
         self._kernel = self._look()
 
     def holds_routes(self) -> bool:
@@ -261,19 +262,22 @@ class FakeDataplane:
             raise NetlinkError(110, "timed out")
         return self._kernel
 
-    def sync(self, node: NodeState, wanted: Wanted) -> Report:
-        self._table = dict(wanted.table())
+    def sync(self, node: NodeState, wanted: Wanted, wanted6: Wanted) -> Report:
+        self._table, self._table6 = dict(wanted.table()), dict(wanted6.table())
         return self._report()
 
-    def change(self, change: Change, wanted: Wanted, *, retry: bool = False) -> Report:
+    def change(
+        self, change: Change, wanted: Wanted, change6: Change, wanted6: Wanted, *, retry: bool = False
+    ) -> Report:
         if self.failing:
             raise NetlinkError(105, "no buffer space")
-        self._table.update(wanted.by(change.groups))
-        for nlri, route in change.routes.items():
-            self._table.pop(nlri, None)
-            if route is not None:
-                self._table[nlri] = route
-        assert self._table == dict(wanted.table()), "a change that was not named"
+        for table, named, all_of_it in ((self._table, change, wanted), (self._table6, change6, wanted6)):
+            table.update(all_of_it.by(named.groups))
+            for nlri, route in named.routes.items():
+                table.pop(nlri, None)
+                if route is not None:
+                    table[nlri] = route
+            assert table == dict(all_of_it.table()), "a change that was not named"
         return self._report()
 
     @property

@@ -14,7 +14,7 @@ from tests.unit.felix.words import B1, DEFAULT, ETH1, TOR, learned, nlri, paths,
 
 from routed.agent.programmer import Programmer
 from routed.errors import EnvironmentFault
-from routed.model.address import HostAddress
+from routed.model.address import Family, HostAddress
 from routed.model.nlri import Nlri, from_prefix
 from routed.model.path import Path
 from routed.netlink.socket import NetlinkError
@@ -54,13 +54,13 @@ class FakeDataplane:
     def reread(self) -> Kernel:
         return self._kernel("reread")
 
-    def sync(self, node: Any, wanted: Any) -> Report:
+    def sync(self, node: Any, wanted: Any, wanted6: Any) -> Report:
         self.asked.append("sync")
         self.thread = threading.get_ident()
         self.table = dict(wanted.table())
         return self._report()
 
-    def change(self, change: Change, wanted: Any, *, retry: bool = False) -> Report:
+    def change(self, change: Change, wanted: Any, change6: Change, wanted6: Any, *, retry: bool = False) -> Report:
         self.asked.append("change")
         self.thread = threading.get_ident()
         self.changes.append(change)
@@ -84,19 +84,21 @@ class Bench:
         self.now = 1000.0
         self.programmer = Programmer(self.dataplane, self.view, RESYNC)  # type: ignore[arg-type]
 
-    def view(self, kernel: Kernel) -> View:
+    def view(self, kernel: Kernel, family: Family) -> View:
+        if family is Family.IPV6:
+            return view(family=family, interfaces=kernel.interfaces, underlay=kernel.underlay6, blocks=())
         return view(best=self.best, interfaces=kernel.interfaces, underlay=kernel.underlay, tunnel=kernel.tunnel)
 
     def round(self, changed: Any = (), *, write: bool = True) -> list[str]:
         self.dataplane.asked.clear()
-        self.programmer.reconcile(self.now, changed, write=write)
+        self.programmer.reconcile(self.now, {Family.IPV4: changed, Family.IPV6: ()}, write=write)
         return self.dataplane.asked
 
     @property
     def right(self) -> bool:
         fresh = Programmer(FakeDataplane(), self.view, RESYNC)  # type: ignore[arg-type]
-        fresh.reconcile(self.now, None, write=True)
-        return self.dataplane.table == fresh._calculator.table()
+        fresh.reconcile(self.now, dict.fromkeys(Family), write=True)
+        return self.dataplane.table == fresh._calculators[Family.IPV4].table()
 
 
 @pytest.fixture
@@ -220,7 +222,7 @@ def test_an_address_on_no_interface_is_refused_with_what_there_is(bench: Bench) 
 
 async def _aside(bench: Bench, changed: Any) -> list[str]:
     bench.dataplane.asked.clear()
-    await bench.programmer.reconcile_aside(bench.now, changed, write=True)
+    await bench.programmer.reconcile_aside(bench.now, {Family.IPV4: changed, Family.IPV6: ()}, write=True)
     return bench.dataplane.asked
 
 
@@ -245,8 +247,8 @@ def test_long_writing_happens_aside_and_short_at_once(bench: Bench) -> None:
 def test_the_mtu_of_an_interface_changes_no_route(bench: Bench) -> None:
     bench.best.update(learned({B1: TOR}))
     bench.round({nlri(B1)})
-    calculator = bench.programmer._calculator
-    last = bench.programmer.view
+    calculator = bench.programmer._calculators[Family.IPV4]
+    last = bench.programmer.views[Family.IPV4]
     assert last is not None
     smaller = replace(last, interfaces={"eth1": replace(ETH1, mtu=1400)})
     change = calculator.update(smaller, ())

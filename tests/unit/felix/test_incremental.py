@@ -189,7 +189,7 @@ def test_a_prefix_lies_where_looking_at_all_pools_and_blocks_says(
             *(node(f"n{n}", f"10.1.1.{n + 20}/24", str(each)) for n, each in enumerate(blocks)),
         ]
     )
-    decider = Decider(view(cluster=known, blocks=tuple(own), node="a1"))
+    places = Decider(view(cluster=known, blocks=tuple(own), node="a1")).places
     inside = [
         IPv4Network((int(each.network_address) | data.draw(st.integers(0, 2 ** (32 - each.prefixlen) - 1)), 32))
         for each in [*pools, *blocks, *own]
@@ -197,7 +197,7 @@ def test_a_prefix_lies_where_looking_at_all_pools_and_blocks_says(
     for prefix in [*asked, *inside, *pools, *blocks, *own]:
         for _ in range(2):  # what it remembers says the same
             key = from_prefix(prefix)
-            place = decider.exact.get(key) or decider.coarse.get(key[:3]) or decider.place(key)
+            place = places.exact.get(key) or places.coarse.get(key[:3]) or places.place(key)
             assert place.own is any(prefix.subnet_of(each) for each in own)
             if not place.own:
                 covering = [each for each in pools if prefix.subnet_of(each)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_address, ip_network
 from typing import Any
 
 from routed.model.cluster import Cluster
@@ -53,12 +53,12 @@ def cluster(mode: str = "CrossSubnet", **nodes: tuple[str, ...]) -> Cluster:
 
 
 def path(next_hop: str, *, peer: str | None = None, preference: int = 90, member: bool = False) -> Path:
-    peer_address = IPv4Address(peer or next_hop)
+    peer_address = ip_address(peer or next_hop)
     return Path(
-        next_hop=IPv4Address(next_hop),
+        next_hop=ip_address(next_hop),
         peer=peer_address,
         peer_as=64512,
-        peer_router_id=peer_address,
+        peer_router_id=peer_address if isinstance(peer_address, IPv4Address) else IPv4Address("10.255.0.6"),
         ebgp=preference > 90,
         as_path=(),
         origin=Origin.IGP,
@@ -68,7 +68,7 @@ def path(next_hop: str, *, peer: str | None = None, preference: int = 90, member
 
 
 def nlri(prefix: str) -> Nlri:
-    return from_prefix(IPv4Network(prefix))
+    return from_prefix(ip_network(prefix))
 
 
 @cache
