@@ -2,6 +2,8 @@
 
 Everything of ours says so in the kernel: routes and their nexthops by protocol number, pods' veths by alias, tunnel
 addresses by IFA_PROTO, the tunnel device by alias. Sysctls stay: nobody knows who else needs forwarding by now.
+
+The firewall goes last: it guards the tunnel as long as there is one. Ours are what bears its names.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from routed.netlink.links import delete_links
 from routed.netlink.objects import AddressEntry
 from routed.netlink.socket import Netlink
 from routed.reconcile import Delta
+from routed_felix.firewall.backends import all_backends
+from routed_felix.firewall.firewall import cleanup as firewall_cleanup
 from routed_felix.nexthops import NexthopsTarget
 from routed_felix.routes import RoutesTarget
 from routed_felix.state import Conflict, RouteKey, Settings
@@ -34,15 +38,16 @@ class Removed:
     veths: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     tunnel_down: bool = False
+    firewall: tuple[str, ...] = ()  # the backends that held some of it
     left: tuple[Conflict, ...] = ()
     failures: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.routes or self.veths or self.addresses or self.tunnel_down)
+        return bool(self.routes or self.veths or self.addresses or self.tunnel_down or self.firewall)
 
 
 def cleanup(settings: Settings, namespace: str | None = None, *, addresses: Collection[Address] = ()) -> Removed:
-    """Remove routes, then veths, then tunnel addresses (marked ours, or among `addresses`), then the tunnel.
+    """Remove routes, then veths, then tunnel addresses (marked ours, or among `addresses`), the tunnel, the firewall.
 
     Idempotent. Raises NetlinkError only when the kernel cannot be asked.
     """
@@ -81,11 +86,14 @@ def cleanup(settings: Settings, namespace: str | None = None, *, addresses: Coll
         ours_up = tunnel.list()
         kept = tunnel.apply(Delta(delete=ours_up))
         failures += [f"link {name}: {reason}" for name, reason in kept.items()]
+        firewall, refusals = firewall_cleanup(tuple(all_backends(namespace).values()))  # the guard outlives the tunnel
+        failures += refusals
         return Removed(
             routes=tuple(str(key) for key in ours if key not in refused),
             veths=tuple(sorted(link.name for n, link in enumerate(pods) if n not in errors)),
             addresses=tuple(str(entry.address) for n, entry in enumerate(doomed) if n not in errors_here),
             tunnel_down=bool(ours_up) and not kept,
+            firewall=firewall,
             left=tuple(left.values()),
             failures=tuple(failures),
         )

@@ -122,6 +122,14 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     bgp_multipath_ibgp: Annotated[
         int, Meta(ge=1, le=64, description="How many equal paths of internal peers share the traffic.")
     ] = 8
+    firewall: Annotated[
+        Literal["auto", "nft", "iptables-nft", "iptables-legacy", "off"],
+        Meta(
+            description="How the guard of tunnels, pods' source addresses and natOutgoing are written: as a table of "
+            "nftables, or as chains of iptables. auto: iptables-legacy where others' rules are there alone, else nft, "
+            "else what this machine has; off: not, and ours are removed."
+        ),
+    ] = "auto"
     resync_seconds: Annotated[
         int,
         Meta(

@@ -27,6 +27,7 @@ from routed.agent.drain_source import drains
 from routed.agent.explainer import Explainer
 from routed.agent.failover import FailOver
 from routed.agent.faults import Faults, Subject
+from routed.agent.firewall_keeper import FirewallKeeper, Kept
 from routed.agent.gate import Gate, missing
 from routed.agent.neighbourhood import Neighbourhood
 from routed.agent.notify import notify
@@ -70,6 +71,7 @@ class Parts:
     speaker: Speaker
     dataplane: Dataplane
     monitor: Monitor
+    firewall: Kept
     allocator: Allocator
     plugin: Plugin
     bfd: Bfd
@@ -121,6 +123,7 @@ class Agent:
             plugin=parts.plugin,
             allocator=parts.allocator,
         )
+        self._firewall = FirewallKeeper(parts.firewall, config.resync_seconds, now)
         self._dirty = asyncio.Event()
         self._speaking = asyncio.Event()
         self._starting = False
@@ -157,6 +160,7 @@ class Agent:
                 asyncio.create_task(self._follow_drain(), name="drain"),
                 asyncio.create_task(self._follow_secrets(), name="secrets"),
                 asyncio.create_task(self._work(), name="reconcile"),
+                asyncio.create_task(self._firewall.run(), name="firewall"),
             ]
             try:
                 await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -343,6 +347,7 @@ class Agent:
                     # only now: a pod that was wired while we waited has its route, and the events say so
                     self._read_monitor()
                     pods = self._parts.plugin.endpoints().values()
+                    self._firewall.want(self._cluster, pods)
                     self._routing.rib.set_assigned(
                         frozenset(host(pod.address) for pod in pods if pod.address.version == 4)
                     )
@@ -488,6 +493,7 @@ class Agent:
             tunnel_available=any(view.tunnel for view in programmer.views.values()),
             tunnel_address=self._tunnel_address,
             addresses_in_use=len(self._parts.allocator.allocations()),
+            firewall=self._firewall.seen,
             endpoints=len({pod.host_interface for pod in self._parts.plugin.endpoints().values()}),
-            faults=tuple(map(str, faults)),
+            faults=(*map(str, faults), *self._firewall.problems),
         )

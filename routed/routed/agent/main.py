@@ -21,6 +21,8 @@ from routed_bgp.exabgp.speaker import ExaBGP
 from routed_cni.plugin import Plugin
 from routed_cni.server import Server
 from routed_felix.dataplane import Dataplane
+from routed_felix.firewall.backends import chooser
+from routed_felix.firewall.firewall import Firewall
 from routed_felix.monitor import Monitor
 from routed_felix.state import Settings
 
@@ -79,6 +81,7 @@ async def _run(config: AgentConfig) -> None:
         stack.push_async_callback(store.close)
         dataplane = stack.enter_context(Dataplane(settings))
         monitor = stack.enter_context(Monitor(settings, own_port=dataplane.port))
+        firewall = stack.enter_context(Firewall(chooser(config.firewall)))
         bfd = Bfd()
         stack.push_async_callback(bfd.close)  # after BGP: FRR and BIRD take even AdminDown for a failure of the session
         speaker = ExaBGP(config.run_dir / "bgp")
@@ -98,7 +101,8 @@ async def _run(config: AgentConfig) -> None:
         stack.callback(plugin.close)
         server = Server(config.run_dir / "cni.sock", plugin.handle)
         server.check()  # it starts last, when an address is assigned already
-        agent = Agent(config, settings, Parts(store, speaker, dataplane, monitor, allocator, plugin, bfd), kernel)
+        parts = Parts(store, speaker, dataplane, monitor, firewall, allocator, plugin, bfd)
+        agent = Agent(config, settings, parts, kernel)
 
         async def serve_plugin() -> None:
             await server.start()

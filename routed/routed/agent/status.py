@@ -14,6 +14,8 @@ from routed.agent.bgp_metrics import BgpCollector
 from routed.agent.bgp_observation import BgpObservation
 from routed.agent.bgp_view import drain_name
 from routed.agent.dataplane_metrics import DataplaneCollector
+from routed.agent.firewall_keeper import FirewallSeen
+from routed.agent.firewall_metrics import FirewallCollector
 from routed.agent.programmer import Counts, Work
 from routed.model.address import Address
 from routed_felix.state import Forwarding, Problem, ProblemKind, Report
@@ -41,6 +43,7 @@ class Observation:
     tunnel_address: Address | None
     addresses_in_use: int
     endpoints: int
+    firewall: FirewallSeen
     faults: tuple[str, ...]
 
 
@@ -91,6 +94,7 @@ def status(seen: Observation) -> Mapping[str, Any]:
             "available": seen.tunnel_available,
             "address": str(seen.tunnel_address) if seen.tunnel_address else None,
         },
+        "firewall": {"backend": seen.firewall.backend or None, "right": seen.firewall.right},
         "endpoints": seen.endpoints,
         "addresses_in_use": seen.addresses_in_use,
         "conflicts": [str(conflict) for conflict in seen.report.conflicts],
@@ -109,6 +113,7 @@ def metrics(seen: Observation) -> tuple[int, str, bytes]:
     gauge("bgp_synced", "1 when the store and every peer were in sync, or waited for long enough").set(seen.in_sync)
     registry.register(BgpCollector(seen.bgp))
     registry.register(DataplaneCollector(seen.counts, seen.report, seen.work))
+    registry.register(FirewallCollector(seen.firewall))
     gauge("ipam_addresses_in_use", "Addresses of the node's blocks in use").set(seen.addresses_in_use)
     gauge("endpoints", "Pod interfaces on this node").set(seen.endpoints)
     gauge("problems", "What an operator should look at").set(len(seen.problems) + len(seen.faults))

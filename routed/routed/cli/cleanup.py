@@ -43,6 +43,7 @@ def render(removed: Removed, tunnel_device: str) -> str:
     lines += [f"removed the pod interface {name}" for name in removed.veths]
     lines += [f"removed the address {address} from {tunnel_device}" for address in removed.addresses]
     lines += [f"set {tunnel_device} down"] if removed.tunnel_down else []
+    lines += [f"removed the firewall ({name})" for name in removed.firewall]
     lines = lines or ["nothing of routed was in this kernel"]
     lines += [f"left: {conflict.message}; {conflict.hint}" for conflict in removed.left]
     lines += [f"failed: {failure}" for failure in removed.failures]

@@ -92,7 +92,10 @@ class IPPoolSpec(Schema, frozen=True):
         ),
     ] = EncapsulationMode.NEVER
     vxlan_mode: Annotated[Literal["Never"], Meta(description="There is no VXLAN yet.")] = "Never"
-    nat_outgoing: Annotated[Literal[False], Meta(description="There is no NAT yet.")] = False
+    nat_outgoing: Annotated[
+        bool,
+        Meta(description="Packets from it to an address in no pool leave the node with the node's address as source."),
+    ] = False
     disabled: Annotated[
         bool, Meta(description="No new addresses from it; pods that have one keep it, and are still announced.")
     ] = False

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from routed.agent.agent import Agent, Parts
+from routed.agent.firewall_keeper import Kept
 from routed.config import AgentConfig
 from routed.errors import EnvironmentFault
 from routed.ipam.allocator import PREFIX, Allocator
@@ -44,6 +45,7 @@ from routed_bgp.sessions import Session
 from routed_bgp.speaker import SessionUp, SpeakerStarted, UpdatesReceived
 from routed_bgp.update import Decoder, messages
 from routed_felix.dataplane import Kernel
+from routed_felix.firewall.rules import Rules
 from routed_felix.monitor import Changes
 from routed_felix.routes import Wanted
 from routed_felix.state import Change, NodeState, Report, Route, Settings
@@ -319,6 +321,43 @@ class FakeMonitor:
         os.close(self._descriptor)
 
 
+class FakeFirewall(Kept):
+    """Takes any rules; `fault` is raised instead. Readable when `poke`d, and then as if another hand was in it."""
+
+    backend, warning = "fake", ""
+    watched: float | None = None
+
+    def __init__(self) -> None:
+        self.brought: list[Rules] = []
+        self.surveys = 0
+        self.fault: EnvironmentFault | None = None
+        self.damaged = False
+        self._descriptor = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def poke(self) -> None:
+        self.damaged = True
+        os.eventfd_write(self._descriptor, 1)
+
+    def changed(self) -> bool:
+        with suppress(BlockingIOError):
+            os.eventfd_read(self._descriptor)
+        return self.damaged
+
+    def survey(self) -> None:
+        self.surveys += 1
+
+    def bring(self, rules: Rules) -> bool:
+        if self.fault is not None:
+            raise self.fault
+        written = self.damaged or self.brought[-1:] != [rules]
+        self.damaged = False
+        self.brought.append(rules)
+        return written
+
+
 class FakePlugin:
     def endpoints(self) -> dict[Any, Any]:
         return {}
@@ -331,6 +370,7 @@ class Bench:
         self.store, self.speaker, self.dataplane, self.monitor = (
             FakeStore(), FakeSpeaker(), FakeDataplane(), FakeMonitor(),
         )  # fmt: skip
+        self.firewall = FakeFirewall()
         self.bfd = FakeBfd()
         self.now = 1000.0
         self._looks = 0
@@ -345,6 +385,7 @@ class Bench:
             self.speaker,
             self.dataplane,  # type: ignore[arg-type]
             self.monitor,  # type: ignore[arg-type]
+            self.firewall,
             Allocator(self.store, node="a1"),
             FakePlugin(),  # type: ignore[arg-type]
             self.bfd,
