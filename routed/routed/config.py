@@ -38,7 +38,11 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     )
     store: Annotated[
         str,
-        Meta(description="URL of the store: sqlite:///ABSOLUTE/PATH, one file for all agents of a machine."),
+        Meta(
+            description="URL of the store: sqlite:///ABSOLUTE/PATH, one file for all agents of a machine, or "
+            "etcd://[USER@]HOST:PORT[,HOST:PORT...][/PREFIX], for many machines, with `?` and `&` before each of "
+            "ca=FILE (TLS), cert=FILE, key=FILE and password_file=FILE as needed."
+        ),
     ] = "sqlite:///var/lib/routed/store.db"
     run_dir: Annotated[
         Path, Meta(description="Directory of the agent's lock and of the socket that the CNI plugin calls.")

@@ -28,6 +28,7 @@ _COMMANDS = {  # name -> module, what it does
     "bgp": ("routed.cli.bgp", "what BGP knows on this node: status, routes"),
     "explain": ("routed.cli.explain", "how this node forwards to an address, and why"),
     "node": ("routed.cli.node", "look after a node: status, drain, undrain, cleanup, install, uninstall"),
+    "store": ("routed.cli.store", "look after the store: check, backup, restore, migrate"),
     "agent": ("routed.cli.agent", "run this node's agent in the foreground"),
     "lab": ("routed_lab.cli", "run a topology on this machine: up, check, exec, inspect, restart, down, run"),
 }

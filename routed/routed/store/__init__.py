@@ -1,7 +1,8 @@
 """The store: etcd-shaped, so that every backend is the same to its users.
 
-`Store` is the interface; `sqlite` serves the processes of one machine. A revision counts committed transactions that
-changed something; each key remembers the revision of its creation and of its last change, as in etcd's `mvcc`.
+`Store` is the interface; `sqlite` serves the processes of one machine, `etcd` those of many. A revision counts
+committed transactions that changed something; each key remembers the revision of its creation and of its last change,
+as in etcd's `mvcc`. Keys begin with a slash.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from routed.errors import Bug, OperatorError
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,21 @@ class CompactedError(Exception):
     """The revision a watch asked for is gone: range again, then watch from that range's revision + 1."""
 
 
+class TooLargeError(OperatorError):
+    """The transaction is larger than the backend takes at once; nothing was changed."""
+
+
+def refuse_repeated(operations: Sequence[Put | Delete]) -> None:
+    """Raise Bug if a key is operated on twice: no order is promised within a transaction."""
+    if len({operation.key for operation in operations}) < len(operations):
+        raise Bug("store: one transaction may change a key only once")
+
+
 class Store(Protocol):
-    """What a backend does. Every method raises `errors.EnvironmentFault` when the store cannot be reached."""
+    """What a backend does. Every method raises `errors.EnvironmentFault` when the store cannot be reached.
+
+    OperatorError where the operator's input is why, and nothing worked before: it is not retried.
+    """
 
     async def get(self, key: str) -> KeyValue | None:
         """The key as of now, or None."""
@@ -85,7 +101,11 @@ class Store(Protocol):
         ...
 
     async def txn(self, compares: Sequence[Compare], operations: Sequence[Put | Delete]) -> Txn:
-        """Apply all `operations` if all `compares` hold, else nothing. Durable when it returns."""
+        """Apply all `operations` if all `compares` hold, else nothing. Durable when it returns.
+
+        Raises Bug for two operations on one key, TooLargeError for more than the backend takes at once. After an
+        EnvironmentFault it may have been done all the same.
+        """
         ...
 
     def watch(self, prefix: str, from_revision: int) -> AsyncIterator[Sequence[Event]]:
@@ -93,6 +113,10 @@ class Store(Protocol):
 
         Raises `CompactedError` when that revision is no longer kept.
         """
+        ...
+
+    async def check(self) -> Sequence[str]:
+        """What is wrong with the backend itself, be it used or not, in sentences; nothing when it is sound."""
         ...
 
     async def close(self) -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
 
-from routed.errors import Bug, EnvironmentFault, OperatorError, RoutedError
-from routed.store import CompactedError, Compare, Delete, Event, KeyValue, Put, Range, Txn
+from routed.errors import EnvironmentFault, OperatorError, RoutedError
+from routed.store import CompactedError, Compare, Delete, Event, KeyValue, Put, Range, Txn, refuse_repeated
 
 APPLICATION_ID = 0x726F7574  # "rout", in the file's header (https://www.sqlite.org/fileformat.html, offset 68)
 SCHEMA_VERSION = 1
@@ -76,8 +76,7 @@ class Database:
 
     def txn(self, compares: Sequence[Compare], operations: Sequence[Put | Delete]) -> Txn:
         """Apply all `operations` if all `compares` hold; durable on return. Raises Bug for a key operated on twice."""
-        if len({operation.key for operation in operations}) < len(operations):
-            raise Bug("store: one transaction may change a key only once")
+        refuse_repeated(operations)
         with self._faults(), self._transaction("BEGIN IMMEDIATE") as connection:
             revision, compacted = _head(connection)
             if not all(_mod_revision(connection, compare.key) == compare.mod_revision for compare in compares):
@@ -114,6 +113,12 @@ class Database:
             ).fetchall()
         events = (Event(*row) for row in rows)
         return last + 1, tuple(tuple(group) for _, group in groupby(events, key=lambda event: event.mod_revision))
+
+    def check(self) -> list[str]:
+        """What SQLite finds wrong in the file; reads all of it."""
+        with self._faults():
+            rows = self._connection().execute("PRAGMA integrity_check").fetchall()
+        return [f"{self.path}: {line}" for (line,) in rows if line != "ok"]
 
     def close(self) -> None:
         """Close the connection; the next use would open it again."""
@@ -231,7 +236,8 @@ def _fault(path: Path, error: sqlite3.DatabaseError) -> RoutedError:
         case sqlite3.SQLITE_CORRUPT:
             return EnvironmentFault(
                 f"store: {path} is damaged: {error}",
-                hint="stop what uses it, move it away (with its -wal and -shm), then `routed apply -f` your manifests",
+                hint="stop what uses it, move it away (with its -wal and -shm), then `routed store restore` a backup, "
+                "or `routed apply -f` your manifests",
             )
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
             return EnvironmentFault(

@@ -89,6 +89,10 @@ class SqliteStore:
         finally:
             self._wakes.discard(wake)
 
+    async def check(self) -> Sequence[str]:
+        """What SQLite finds wrong in the file."""
+        return await self._call(self._database.check)
+
     async def close(self) -> None:
         """End every watch and close the file. May be called twice."""
         if self._closed:

@@ -100,7 +100,7 @@ Trouble = Callable[[World, Node], contextlib.AbstractContextManager[None]]
         (metrics_port_taken, {}, ["cannot listen on 127.0.0.1:9091 (metrics_port)", "metrics_port to a free one"]),
         (nothing, {"store": "sqlite:///dev/null/store.db"}, ["/dev/null is not a directory"]),
         (nothing, {"store": "sqlite:///etc/passwd"}, ["/etc/passwd is not a SQLite database"]),
-        (nothing, {"store": "etcd://127.0.0.1"}, ["unknown kind 'etcd'", "expected sqlite:///ABSOLUTE/PATH"]),
+        (nothing, {"store": "etcd3://127.0.0.1"}, ["unknown kind 'etcd3'", "expected sqlite:///ABSOLUTE/PATH"]),
         (nothing, {"run_dir": "/dev/null/run"}, ["run_dir /dev/null/run: Not a directory"]),
         (nothing, {"run_dir": "/run/" + "x" * 100}, ["cni.sock", "at most"]),
         (socket_in_the_way, {}, ["cni.sock is there and not a socket", "remove it"]),

@@ -216,7 +216,7 @@ def test_the_store_option_wins_and_a_configuration_file_can_name_it(run, files, 
 
 
 def test_an_unknown_store_is_refused(run, files):
-    result = run("apply", "-f", files / "pool.yml", "--store", "etcd://localhost:2379")
+    result = run("apply", "-f", files / "pool.yml", "--store", "etcd3://localhost:2379")
     assert result.status == 1
-    assert "unknown kind 'etcd'" in result.err
+    assert "unknown kind 'etcd3'" in result.err
     assert "sqlite:///ABSOLUTE/PATH" in result.err

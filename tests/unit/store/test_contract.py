@@ -148,6 +148,7 @@ def test_a_watch_far_back_yields_everything_in_order(backend):
 def test_a_revision_that_is_no_longer_kept_is_compacted(backend):
     async def scenario(store: Store) -> None:
         results = [await store.txn([], [Put("/a", b"")]) for _ in range(200)]
+        backend.forget(results[-20].revision)
         with pytest.raises(CompactedError):
             await anext(store.watch("/", results[0].revision))
         assert await take(store.watch("/", results[-10].revision), 1)
@@ -158,8 +159,9 @@ def test_a_revision_that_is_no_longer_kept_is_compacted(backend):
 def test_closing_ends_watches_and_refuses_calls(backend):
     async def scenario(store: Store) -> None:
         async def follow() -> list[Sequence[Event]]:
-            return [events async for events in store.watch("/", 1)]
+            return [events async for events in store.watch("/", following)]
 
+        following = (await store.range("/")).revision + 1
         task = asyncio.create_task(follow())
         await store.range("/")
         await store.close()

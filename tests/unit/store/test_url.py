@@ -31,7 +31,7 @@ def test_a_fourth_slash_names_the_same_file(tmp_path):
     assert (tmp_path / "s.db").exists()
 
 
-@pytest.mark.parametrize("url", ["etcd://host:2379", "/var/lib/store.db", "", "postgres:x"])
+@pytest.mark.parametrize("url", ["etcd3://host:2379", "/var/lib/store.db", "", "postgres:x"])
 def test_an_unknown_scheme_is_refused_with_what_is_supported(url):
     with pytest.raises(OperatorError, match="sqlite:///ABSOLUTE/PATH"):
         open_store(url)
