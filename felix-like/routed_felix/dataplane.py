@@ -288,6 +288,7 @@ class Dataplane:
             repaired=sum(table.take_repaired() for table in self._tables.values()),
             failures=failures,
             conflicts=(*conflicts, *self._on_device),
+            warnings=tuple(warning for table in self._tables.values() for warning in table.warnings()),
         )
 
 

@@ -21,7 +21,7 @@ class MainTable:
     def __init__(self, netlink: Netlink, settings: Settings, family: Family) -> None:
         protocol, metric = settings.protocol, settings.metric
         self.family = family
-        self._metric = metric
+        self._protocol, self._metric = protocol, metric
         self._nexthops = NexthopsTarget(netlink, protocol, family, wanted=settings.nexthops)
         self._routes = RoutesTarget(netlink, protocol, metric, family, self._nexthops)
         self._strangers = Strangers(netlink, protocol, metric, family)
@@ -124,6 +124,21 @@ class MainTable:
     def conflicts(self) -> list[Conflict]:
         """Strangers' routes in our way."""
         return [*{**(self._in_the_way or {}), **self._routes.conflicts}.values()]
+
+    def warnings(self) -> list[Conflict]:
+        """What others do to us that is put right, again and again."""
+        intruded = sorted(self._routes.intruded, key=str)
+        if not intruded:
+            return []
+        protocol, more = self._protocol, f" and {len(intruded) - 1} more" if len(intruded) > 1 else ""
+        return [
+            Conflict(
+                intruded[0],
+                f"protocol {protocol} is another program's too: it added the route {intruded[0]}{more}, "
+                "deleted as ours",
+                f"give routed a protocol of its own (route_protocol), or that program another than {protocol}",
+            )
+        ]
 
     def missing(self, wanted: Wanted) -> int:
         """How many of the wanted routes are not in the kernel."""

@@ -71,6 +71,7 @@ class RoutesTarget:
         self.failures: dict[Nlri, str] = {}
         self.conflicts: dict[Nlri, Conflict] = {}
         self.odd_failures: dict[RouteKey, str] = {}
+        self.intruded: set[RouteKey] = set()  # where others added routes with our protocol, since the last `sync`
         self.repaired = 0  # routes that others damaged, so far
         self.replaced: set[Nlri] = set()  # by the last writing, ours or what had taken our place
 
@@ -152,6 +153,7 @@ class RoutesTarget:
             key = RouteKey(to_prefix(nlri, self._family), entry.metric, entry.tos)
             if event.added:
                 self._odd[key] = whole(nlri, entry)
+                self.intruded.add(key)
             else:
                 self._odd.pop(key, None)
         elif not ordinary:
@@ -221,6 +223,7 @@ class RoutesTarget:
             routes = {**wanted.by([group for group, hops in groups.items() if hops]), **routes}
         again = set(self._dirty)
         self.repaired += sum(self._damaged(nlri, wanted) for nlri in again if nlri not in routes)
+        self.intruded |= {self._key(nlri) for nlri in again - routes.keys() if self._intrudes(nlri, wanted)}
         if retry:
             again |= self.failures.keys() | self.conflicts.keys()
         todo = {**routes, **{nlri: wanted.get(nlri) for nlri in again}} if again else routes
@@ -230,8 +233,12 @@ class RoutesTarget:
         wish = wanted.get(nlri)
         return wish is not None and self._held.get(nlri) != self._possible(wish)
 
+    def _intrudes(self, nlri: Nlri, wanted: Wanted) -> bool:
+        return wanted.get(nlri) is None and self._held.get(nlri, LOST) is not LOST
+
     def sync(self, wanted: Wanted) -> int:
         """Make everything as `wanted`. Returns how many objects were written; raises NetlinkError."""
+        self.intruded.clear()
         if not self._listed:
             self.relist()
         self._compared = self._syncing = True
@@ -335,6 +342,7 @@ class RoutesTarget:
         except NetlinkError as error:  # some may be there by now
             self._unanswered(nlris, error)
             return 0
+        route = self._way(route)
         failed = [nlris[index] for index in refused]
         before = {nlri: self._held.get(nlri) for nlri in failed}
         self._held.update(dict.fromkeys(nlris, route))

@@ -259,7 +259,8 @@ class Report:
 
     Of `desired` routes `programmed` are in the kernel as they should be; `changed` counts the objects written (0:
     nothing was sent), `repaired` the routes that another hand had changed or deleted and nobody else wanted otherwise;
-    `failures` have the kernel's reason and want a retry; `conflicts` want an operator.
+    `failures` have the kernel's reason and want a retry; `conflicts` want an operator, and so do `warnings`, of which
+    the kernel is none the worse.
     """
 
     desired: int = 0
@@ -268,6 +269,7 @@ class Report:
     failures: Mapping[Key, str] = field(default_factory=dict[Key, str])
     conflicts: tuple[Conflict, ...] = ()
     repaired: int = 0
+    warnings: tuple[Conflict, ...] = ()
 
     @property
     def complete(self) -> bool:

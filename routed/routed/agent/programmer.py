@@ -262,9 +262,8 @@ class Programmer:
 
 def _tell(report: Report, before: Report, *, whole: bool) -> None:
     new = [f"{key}: {reason}" for key, reason in report.failures.items() if before.failures.get(key) != reason]
-    if report.conflicts != before.conflicts:
-        known = set(before.conflicts)
-        new += [str(conflict) for conflict in report.conflicts if conflict not in known]
+    told, known = (*report.conflicts, *report.warnings), {*before.conflicts, *before.warnings}
+    new += [str(conflict) for conflict in told if conflict not in known]
     for line in new[:_TOLD]:
         _log.warning("%s", line)
     if len(new) > _TOLD:

@@ -97,7 +97,7 @@ def status(seen: Observation) -> Mapping[str, Any]:
         "firewall": {"backend": seen.firewall.backend or None, "right": seen.firewall.right},
         "endpoints": seen.endpoints,
         "addresses_in_use": seen.addresses_in_use,
-        "conflicts": [str(conflict) for conflict in seen.report.conflicts],
+        "conflicts": [str(each) for each in (*seen.report.conflicts, *seen.report.warnings)],
         "problems": [*seen.faults, *(str(problem) for problem in seen.problems)],
     }
 

@@ -13,6 +13,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,8 @@ class Node:
                 interfaces=kernel.interfaces,
                 underlay=kernel.underlay,
             )
-            await self.routing.interfaces_changed(Neighbourhood(view))
+            views = {Family.IPV4: view, Family.IPV6: replace(view, family=Family.IPV6, underlay=kernel.underlay6)}
+            await self.routing.interfaces_changed(Neighbourhood(views))
             self.tell()
 
     def read_monitor(self) -> None:

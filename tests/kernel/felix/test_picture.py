@@ -191,6 +191,27 @@ def test_a_strangers_route_before_ours_is_kept_when_ours_changes(hands: Hands) -
     assert (world.routes(), world.routes(protocol=4)) == ({}, kept)
 
 
+@pytest.mark.parametrize(("key", "more"), [("10.9.0.0/16", ("metric", "20")), (TWO, ("metric", "1024"))])
+def test_routes_that_another_program_adds_with_our_protocol_go_with_a_warning(
+    hands: Hands, key: str, more: tuple[str, ...]
+) -> None:
+    hands.begin({ONE: via("10.1.1.1")})
+    hands.world.ip("route", "add", key, "via", "10.1.1.1", "proto", "114", *more)
+    report = hands.change()
+    assert set(hands.world.routes()) == {ONE}
+    assert report.complete
+    (warning,) = report.warnings
+    assert f"it added the route {key} metric {more[1]}, deleted as ours" in str(warning)
+    assert "route_protocol" in str(warning)
+    assert hands.begin().warnings == ()
+
+
+def test_what_an_earlier_life_left_is_swept_without_a_warning(hands: Hands) -> None:
+    hands.world.ip("route", "add", "10.9.0.0/16", "via", "10.1.1.1", "proto", "114", "metric", "20")
+    assert hands.begin({ONE: via("10.1.1.1")}).warnings == ()
+    assert set(hands.world.routes()) == {ONE}
+
+
 def test_routes_that_a_link_took_along_come_back_with_it(hands: Hands, no_dump: Callable[[], None]) -> None:
     """The kernel does not tell of them."""
     world = hands.world
