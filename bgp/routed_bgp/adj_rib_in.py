@@ -100,7 +100,7 @@ class AdjRibIn:
         self.policy: ImportPolicy | None = None
         self.unreachable: frozenset[AnyAddress] = frozenset()
         self.devices: Mapping[AnyAddress, str] = {}
-        self.assigned: frozenset[Nlri] = frozenset()
+        self.assigned: Mapping[Family, frozenset[Nlri]] = dict.fromkeys(Family, frozenset())
         self.tables: dict[Family, Table] = {family: Table(family) for family in Family}
         self._loc_ribs = loc_ribs
         # both by the ids of what the values keep alive
@@ -300,7 +300,7 @@ class AdjRibIn:
             if self.policy is None or not all(map(self.policy.scopes[family].lets_in, heads - certain)):
                 return False
             certain |= heads
-        return family not in self.source.policy.import_rules and self.assigned.isdisjoint(nlris)
+        return family not in self.source.policy.import_rules and self.assigned[family].isdisjoint(nlris)
 
     def _verdict(self, attributes: Attributes, path_id: int, like: Path | Rejection | None = None) -> Path | Rejection:
         """What becomes of `attributes`, whatever the prefix. Equal to `like`, it is that very object."""
@@ -365,14 +365,14 @@ class AdjRibIn:
             if decided.otherwise is not None:
                 return ((self._said(verdict, decided.otherwise), nlris),)
             asked = scope.doubtful(nlris)
-            if self.assigned and family is Family.IPV4:  # some are in blocks of other nodes
-                asked = {*asked, *self.assigned.intersection(nlris)}
+            if assigned := self.assigned[family]:  # some are in blocks of other nodes
+                asked = {*asked, *assigned.intersection(nlris)}
         found: dict[int, tuple[Path | Rejection, list[Nlri]]] = {}
         if len(asked) < len(nlris):
             found[id(verdict)] = verdict, list(set(nlris).difference(asked)) if asked else list(nlris)
         for nlri in asked:
             said = decided.verdict(nlri)
-            if said is None and nlri in self.assigned and family is Family.IPV4:
+            if said is None and nlri in self.assigned[family]:
                 outcome: Path | Rejection = Rejection.ASSIGNED
             elif said is None:
                 outcome = scope.refuse(nlri, member=verdict.member) or verdict

@@ -108,7 +108,7 @@ class Rib:
         self._policy: ImportPolicy | None = None
         self._unreachable: frozenset[AnyAddress] = frozenset()
         self._devices: Mapping[AnyAddress, str] = {}
-        self._assigned: frozenset[Nlri] = frozenset()
+        self._assigned: dict[Family, frozenset[Nlri]] = dict.fromkeys(Family, frozenset())
         self._peers: dict[AnyAddress, _Peer] = {}
         self._loc_ribs = {family: LocRib() for family in Family}
         self._resets: dict[AnyAddress, Reset] = {}
@@ -265,14 +265,13 @@ class Rib:
             if peer.policy.import_rules and any(before.get(hop) != devices.get(hop) for hop in peer.tables.next_hops()):
                 peer.tables.imports_changed()
 
-    def set_assigned(self, addresses: frozenset[Nlri]) -> None:
-        """Exactly these are the addresses of this node's pods: nobody else has them."""
-        changed, self._assigned = addresses ^ self._assigned, addresses
+    def set_assigned(self, addresses: frozenset[Nlri], family: Family = Family.IPV4) -> None:
+        """Exactly these are the addresses of this node's pods in `family`: nobody else has them."""
+        changed, self._assigned[family] = addresses ^ self._assigned[family], addresses
         if not changed:
             return
         for peer in self._peers.values():
-            peer.tables.assigned = addresses
-            peer.tables.import_again(Family.IPV4, changed)
+            peer.tables.import_again(family, changed)
 
     def fail(self, address: AnyAddress, reset: Reset) -> None:
         """The peer is gone, which the session does not know yet: BFD or the interface is down. Its paths go at once."""

@@ -348,9 +348,9 @@ class Agent:
                     self._read_monitor()
                     pods = self._parts.plugin.endpoints().values()
                     self._firewall.want(self._cluster, pods)
-                    self._routing.rib.set_assigned(
-                        frozenset(host(pod.address) for pod in pods if pod.address.version == 4)
-                    )
+                    for family in Family:
+                        assigned = (host(pod.address) for pod in pods if Family.of(pod.address) is family)
+                        self._routing.rib.set_assigned(frozenset(assigned), family)
                     await self._routing.settle()
                     changed: dict[Family, set[Nlri] | None] = {}
                     changed.update((family, self._routing.take_changes(family)) for family in Family)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_network
 
 from tests.unit.bgp import wire
 from tests.unit.bgp.clusters import RACKS, bgp_filter, cluster, node, peer, pool
@@ -270,6 +270,16 @@ DUAL = cluster(
     peer("six", str(SIX), 65101, add_path=AddPath.RECEIVE, extended_next_hop=True),
 )
 FAMILIES = frozenset(Family)
+
+
+def test_an_ipv6_address_of_one_of_our_pods_is_nobody_elses() -> None:
+    host = f"{ip_network(P6)[7]}/128"
+    rib = after(up(SIX, families=FAMILIES), announce(host, peer=SIX), rib=a_rib(DUAL))
+    assert best(rib, Family.IPV6) == {host: str(SIX)}
+    rib.set_assigned(frozenset([wire.key(host)]), Family.IPV6)
+    assert best(rib, Family.IPV6) == {}
+    rib.set_assigned(frozenset(), Family.IPV6)
+    assert best(rib, Family.IPV6) == {host: str(SIX)}
 
 
 def test_rfc4760_ipv6_has_tables_of_its_own() -> None:
