@@ -25,6 +25,7 @@ from routed.netlink.constants import Flag, Msg
 from routed.netlink.objects import RouteEntry
 from routed.netlink.routes import ANYWHERE, RouteReader, Template, split, whole
 from routed.netlink.socket import Netlink, NetlinkError
+from routed_felix.astray import GONE, Astray
 from routed_felix.nexthops import NexthopsTarget
 from routed_felix.state import Conflict, Group, Hop, Route, RouteKey
 from routed_felix.terms import RouteEvent, Terms, dump_bodies
@@ -33,7 +34,6 @@ from routed_felix.wanted import Wanted
 LOST = Route(odd="not there, or not ours")
 _SEVERAL = Route(odd="more than one route")
 _REMEMBERED = 4096  # routes without their prefix: a few are usual
-_GONE = {errno.ESRCH, errno.ENODEV}
 
 
 class RoutesTarget:
@@ -59,8 +59,7 @@ class RoutesTarget:
         self._terms = Terms(protocol, metric, family)
         self._held: dict[Nlri, Route] = {}
         self._dirty: set[Nlri] = set()
-        self._odd: dict[RouteKey, RouteEntry] = {}
-        self._copies: dict[Nlri, list[RouteEntry]] = {}
+        self._astray = Astray(netlink, protocol, family)
         self._ways: dict[Route, Route] = {}  # every route of the picture is one of these, so that `is` compares them
         self._most_ways = _REMEMBERED
         self._absent: frozenset[AnyAddress] = frozenset()
@@ -70,10 +69,14 @@ class RoutesTarget:
         self.beside: set[Nlri] = set()  # where a stranger holds our very key, as far as we know
         self.failures: dict[Nlri, str] = {}
         self.conflicts: dict[Nlri, Conflict] = {}
-        self.odd_failures: dict[RouteKey, str] = {}
         self.intruded: set[RouteKey] = set()  # where others added routes with our protocol, since the last `sync`
         self.repaired = 0  # routes that others damaged, so far
         self.replaced: set[Nlri] = set()  # by the last writing, ours or what had taken our place
+
+    @property
+    def odd_failures(self) -> Mapping[RouteKey, str]:
+        """The kernel's reason for each route of ours with another key than we use that could not be deleted."""
+        return self._astray.failures
 
     # ---- the picture
 
@@ -99,12 +102,12 @@ class RoutesTarget:
     def pending(self) -> bool:
         """Whether events ask for a `change`, even an empty one."""
         waiting = self._nexthops is not None and self._nexthops.pending
-        return bool(self._dirty or self._odd) or waiting or not self._compared
+        return bool(self._dirty or self._astray) or waiting or not self._compared
 
     @property
     def keys(self) -> list[RouteKey]:
         """What of ours the kernel holds."""
-        return [*(self._key(nlri) for nlri, route in self._held.items() if route is not LOST), *self._odd]
+        return [*(self._key(nlri) for nlri, route in self._held.items() if route is not LOST), *self._astray.odd]
 
     def relist(self) -> None:
         """Read our routes, and all nexthops, from the kernel. Raises NetlinkError."""
@@ -140,7 +143,8 @@ class RoutesTarget:
                 held[nlri] = route
         for nlri in self._held.keys() - held.keys():
             held[nlri] = LOST
-        self._held, self._odd, self._copies = held, odd, copies
+        self._held = held
+        self._astray.adopt(odd, copies)
         self._dirty.clear()
         self._listed, self._compared = True, False
 
@@ -151,11 +155,9 @@ class RoutesTarget:
         held = self._held.get(nlri)
         if entry.protocol == self._protocol and not ordinary:
             key = RouteKey(to_prefix(nlri, self._family), entry.metric, entry.tos)
+            self._astray.heard(key, whole(nlri, entry), added=event.added)
             if event.added:
-                self._odd[key] = whole(nlri, entry)
                 self.intruded.add(key)
-            else:
-                self._odd.pop(key, None)
         elif not ordinary:
             return
         elif event.replaced and nlri in self.beside:  # the first of that key, and whose that was only a dump tells
@@ -311,7 +313,7 @@ class RoutesTarget:
             else:
                 group[1].append(nlri)
         self.replaced = set()
-        done += self._remove_copies(todo) if self._copies else 0
+        done += self._astray.remove_copies(todo)
         done += sum(self._write_beside(nlri, route) for nlri, route in crowded)
         for groups in (fresh, others):
             for (_, length), (route, nlris) in groups.items():
@@ -417,7 +419,7 @@ class RoutesTarget:
         except NetlinkError as error:
             self._unanswered(nlris, error)
             return 0
-        kept = {nlris[index]: number for index, number in refused.items() if number not in _GONE}
+        kept = {nlris[index]: number for index, number in refused.items() if number not in GONE}
         for nlri in nlris:
             if nlri in kept:
                 self.failures[nlri] = os.strerror(kept[nlri])
@@ -425,15 +427,9 @@ class RoutesTarget:
                 del self._held[nlri]
         return len(nlris) - len(refused)
 
-    def _remove_copies(self, todo: Mapping[Nlri, Route | None]) -> int:
-        """Leave one route of each key, which is then replaced or deleted: a replacement hits only the first."""
-        doomed = [entry for nlri in self._copies.keys() & todo.keys() for entry in self._copies.pop(nlri)]
-        refused = self._netlink.batch([(Msg.DELROUTE, 0, entry.pack()) for entry in doomed])
-        return len(doomed) - len(refused)
-
     def _sweep(self) -> int:
-        """Delete what is ours and has no key that we use (of an earlier metric, say), and groups without routes."""
-        return self._sweep_odd() + self._sweep_groups()
+        """Delete what is ours and astray, and groups without routes."""
+        return self._astray.sweep() + self._sweep_groups()
 
     def _sweep_groups(self) -> int:
         if self._nexthops is None or not self._nexthops.pending or not self._compared:
@@ -446,17 +442,6 @@ class RoutesTarget:
         except OSError:
             self.forget()
             raise
-
-    def _sweep_odd(self) -> int:
-        doomed = [*self._odd.items()]
-        entry = RouteEntry(ANYWHERE[self._family], protocol=self._protocol, scope=c.RT_SCOPE_NOWHERE, kind=0)
-        bodies = [replace(entry, destination=key.prefix, metric=key.metric, tos=key.tos) for key, _ in doomed]
-        refused = self._netlink.batch([(Msg.DELROUTE, 0, body.pack()) for body in bodies]) if doomed else {}
-        self.odd_failures = {
-            doomed[index][0]: os.strerror(number) for index, number in refused.items() if number not in _GONE
-        }
-        self._odd = {key: entry for key, entry in doomed if key in self.odd_failures}
-        return len(doomed) - len(refused)
 
     def _unanswered(self, nlris: Collection[Nlri], error: NetlinkError) -> None:
         """The kernel did not answer: all of it wants a retry, after a look, and the others go on."""
