@@ -145,7 +145,9 @@ def own_prefixes(cluster: Cluster, node: str, borrowed: Sequence[Nlri] = ()) -> 
         address = to_prefix(nlri, Family.IPV4)
         pool = cluster.pool(address)
         if pool is not None:
-            everywhere = pool.spec.ipip_mode is EncapsulationMode.NEVER or not cluster.bgp.node_to_node_mesh_enabled
+            everywhere = (
+                pool.spec.encapsulation_mode is EncapsulationMode.NEVER or not cluster.bgp.node_to_node_mesh_enabled
+            )
             add(address, Kind.BORROWED, everywhere=everywhere, exported=not pool.spec.disable_bgp_export)
     for prefix in cluster.bgp.service_cidrs:
         add(prefix, Kind.SERVICE)

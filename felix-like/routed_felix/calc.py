@@ -22,9 +22,11 @@ from typing import TypeVar
 from routed.model.address import Address, AnyPrefix, Family, Prefix
 from routed.model.nlri import Nlri, from_prefix, position, to_prefix, widened
 from routed_felix.decide import Decider, Trouble, Verdict
+from routed_felix.fabric import encapsulation_of
+from routed_felix.overlay import Overlay
 from routed_felix.own import Own, own_part
 from routed_felix.state import (
-    TUNNEL_MODULE,
+    DRIVERS,
     Change,
     Desired,
     Encapsulation,
@@ -76,6 +78,7 @@ class Calculator:
         self._decider: Decider | None = None
         self._learned: dict[Nlri, Verdict] = {}
         self._own = Own()
+        self._overlay = Overlay()
         self._outer: dict[Nlri, Route] = {}
         self._in_use: set[Verdict] = set()
         self._devices: Counter[str] = Counter()  # that lead to next hops, by how many verdicts in use
@@ -108,7 +111,7 @@ class Calculator:
         ends |= self._account({*appeared, *vanished}, groups)
         own = self._own
         if revised or last is None or self._devices.keys() != devices or not _same_node(view, last):
-            self._own = own_part(view, decider, frozenset(self._devices))
+            self._own = own_part(view, decider, self._overlay, frozenset(self._devices))
         stale = self._program_ends(decider, ends)
         if own is not self._own:
             both = own.routes.keys() | self._own.routes.keys()
@@ -328,6 +331,8 @@ class Calculator:
             links=state.links,
             addresses=state.addresses,
             sysctls=state.sysctls,
+            neighbours=state.neighbours,
+            fdb=state.fdb,
             routes=dict(sorted(routes.items())),
             decisions=dict(sorted(decisions.items())),
             problems=self.problems,
@@ -365,8 +370,7 @@ class Calculator:
 
     def _shared_problems(self) -> Iterator[Problem]:
         no_driver = self._own.no_driver
-        tunnel = Encapsulation.TUNNEL if no_driver else None
-        noted = {v for v in self._in_use if v.trouble or v.asks is not None or v.encapsulation is tunnel}
+        noted = {v for v in self._in_use if v.trouble or v.asks is not None or v.encapsulation in no_driver}
         troubles: dict[Trouble, list[Nlri]] = {}
         waiting: dict[str, list[Nlri]] = {}
         lengths = self._lengths()
@@ -376,19 +380,24 @@ class Calculator:
             if verdict.trouble is not None:
                 troubles.setdefault(verdict.trouble, []).append(nlri)
             if self._uninformed(nlri, verdict, lengths):
-                hint = "let the fabric learn the pool's routes, or set the pool's ipipMode to CrossSubnet"
+                hint = "let the fabric learn the pool's routes, or set the pool's ipipMode or vxlanMode to CrossSubnet"
                 subject = str(verdict.asks)
                 trouble = Trouble(ProblemKind.GATEWAY_UNINFORMED, subject, _uncovered(verdict), hint)
                 troubles.setdefault(trouble, []).append(nlri)
-            if verdict.encapsulation is tunnel and verdict.place.pool is not None:
+            if verdict.encapsulation in no_driver and verdict.place.pool is not None:
                 waiting.setdefault(verdict.place.pool.name, []).append(nlri)
         for (kind, subject, cause, hint), nlris in troubles.items():
             yield Problem(kind, subject, f"{self._some(nlris)}: {cause}", hint)
         for pool in self._decider.encapsulating if no_driver and self._decider else ():
+            way = encapsulation_of(pool)
+            if way not in no_driver:
+                continue
+            field = "vxlanMode" if way is Encapsulation.VXLAN else "ipipMode"
             some = waiting.get(pool.name)
             cost = f"{self._some(some)}: not programmed" if some else "nothing needs it yet"
-            message = f"pool {pool.name} is {pool.spec.ipip_mode} but this kernel has no IPIP driver; {cost}"
-            hint = f"modprobe {TUNNEL_MODULE}, or set ipipMode: Never on pool {pool.name}"
+            mode = pool.spec.encapsulation_mode
+            message = f"pool {pool.name} is {mode} but this kernel has no {way.upper()} driver; {cost}"
+            hint = f"modprobe {DRIVERS[way][1]}, or set {field}: Never on pool {pool.name}"
             yield Problem(ProblemKind.MISSING_DRIVER, pool.name, message, hint)
 
 

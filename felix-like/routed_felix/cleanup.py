@@ -1,9 +1,10 @@
 """Remove from the kernel what is ours, and nothing else: `routed node cleanup`.
 
 Everything of ours says so in the kernel: routes and their nexthops by protocol number, pods' veths by alias, tunnel
-addresses by IFA_PROTO, the tunnel device by alias. Sysctls stay: nobody knows who else needs forwarding by now.
+addresses by IFA_PROTO, tunnel devices by alias. With the VXLAN device go its neighbours. Sysctls stay: nobody knows who
+else needs forwarding by now.
 
-The firewall goes last: it guards the tunnel as long as there is one. Ours are what bears its names.
+The firewall goes last: it guards the tunnels as long as there are any. Ours are what bears its names.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from routed_felix.nexthops import NexthopsTarget
 from routed_felix.routes import RoutesTarget
 from routed_felix.state import Conflict, RouteKey, Settings
 from routed_felix.tunnel import TunnelAddresses, TunnelLink, dump_addresses, dump_links
+from routed_felix.vxlan import VxlanLink
 from routed_felix.wanted import Table
 
 POD_ALIAS = "routed:pod "
@@ -32,22 +34,27 @@ POD_ALIAS = "routed:pod "
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What was removed, by name; `left` are things of strangers' in our places, `failures` what the kernel refused."""
+    """What was removed, by name; `left` are things of strangers' in our places, `failures` what the kernel refused.
+
+    `vxlan` is the name of the VXLAN device, if it was there.
+    """
 
     routes: tuple[str, ...] = ()
     veths: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     tunnel_down: bool = False
+    vxlan: str = ""
     firewall: tuple[str, ...] = ()  # the backends that held some of it
     left: tuple[Conflict, ...] = ()
     failures: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.routes or self.veths or self.addresses or self.tunnel_down or self.firewall)
+        devices = self.tunnel_down or self.vxlan
+        return bool(self.routes or self.veths or self.addresses or devices or self.firewall)
 
 
 def cleanup(settings: Settings, namespace: str | None = None, *, addresses: Collection[Address] = ()) -> Removed:
-    """Remove routes, then veths, then tunnel addresses (marked ours, or among `addresses`), the tunnel, the firewall.
+    """Remove routes, then veths, then tunnel addresses (marked ours, or among `addresses`), tunnels, the firewall.
 
     Idempotent. Raises NetlinkError only when the kernel cannot be asked.
     """
@@ -85,7 +92,10 @@ def cleanup(settings: Settings, namespace: str | None = None, *, addresses: Coll
         tunnel = TunnelLink(netlink, device, {})
         ours_up = tunnel.list()
         kept = tunnel.apply(Delta(delete=ours_up))
-        failures += [f"link {name}: {reason}" for name, reason in kept.items()]
+        vxlan = VxlanLink(netlink, settings.vxlan_device, {})
+        ours_here = vxlan.list()
+        kept_here = vxlan.apply(Delta(delete=ours_here))
+        failures += [f"link {name}: {reason}" for name, reason in {**kept, **kept_here}.items()]
         firewall, refusals = firewall_cleanup(tuple(all_backends(namespace).values()))  # the guard outlives the tunnel
         failures += refusals
         return Removed(
@@ -93,6 +103,7 @@ def cleanup(settings: Settings, namespace: str | None = None, *, addresses: Coll
             veths=tuple(sorted(link.name for n, link in enumerate(pods) if n not in errors)),
             addresses=tuple(str(entry.address) for n, entry in enumerate(doomed) if n not in errors_here),
             tunnel_down=bool(ours_up) and not kept,
+            vxlan="".join(name for name in ours_here if name not in kept_here),
             firewall=firewall,
             left=tuple(left.values()),
             failures=tuple(failures),

@@ -1,27 +1,26 @@
 """The kernel edge as a whole: read what calc needs, make what calc wants.
 
-What refers comes after what it refers to: the tunnel device, sysctls (one of them is the device's), addresses, nexthop
-groups, routes; then away goes what nothing refers to any more: routes, groups, addresses, the device. A changed tunnel
-address is therefore added, the routes move to it, and only then the old one goes: the kernel deletes routes whose
-source vanishes.
+What refers comes after what it refers to: tunnel devices, sysctls (some of them are the devices'), addresses,
+neighbours and the forwarding database, nexthop groups, routes; then away goes what nothing refers to any more: routes,
+groups, the database, neighbours, addresses, devices. A changed tunnel address is therefore added, the routes move to
+it, and only then the old one goes: the kernel deletes routes whose source vanishes.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_interface
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self
 
-from routed.model.address import Family, HostAddress
+from routed.model.address import Family
 from routed.model.interface import Interface
-from routed.netlink.objects import AddressEntry
-from routed.netlink.socket import Netlink, NetlinkError
-from routed.reconcile import Delta, Target, diff
+from routed.netlink.objects import AddressEntry, LinkEntry
+from routed.netlink.socket import Netlink
 from routed_felix.main_table import MainTable
 from routed_felix.monitor import Changes
+from routed_felix.neighbours import ForwardingDatabase, Neighbours
+from routed_felix.stage import Stage, carried, nowhere, only
 from routed_felix.state import (
     COMPATIBLE,
     NO_CHANGE,
@@ -29,7 +28,6 @@ from routed_felix.state import (
     Conflict,
     Desired,
     Key,
-    Link,
     NodeState,
     Report,
     Settings,
@@ -38,17 +36,15 @@ from routed_felix.state import (
 from routed_felix.sysctls import Sysctls
 from routed_felix.terms import dump_bodies
 from routed_felix.tunnel import TunnelAddresses, TunnelLink, driver_available, dump_addresses, dump_links
+from routed_felix.vxlan import VxlanLink, is_marked, is_ours, vxlan_available
 from routed_felix.wanted import NOTHING, Table, Wanted
 
 _WAITING = 256  # reads of the monitor that nobody acted on: with more, everything is looked at instead
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What was found: interfaces by name, strangers' routes of the main tables, whether a tunnel can be had.
+    """What was found: interfaces by name, strangers' routes of the main tables, whether IPIP and VXLAN can be had.
 
     Where nothing changed between two of them, they hold the same objects.
     """
@@ -57,6 +53,7 @@ class Kernel:
     underlay: tuple[UnderlayRoute, ...]
     tunnel: bool
     underlay6: tuple[UnderlayRoute, ...] = ()
+    vxlan: bool = False
 
 
 class Dataplane:
@@ -72,11 +69,15 @@ class Dataplane:
         self._netlink = Netlink.open_in(namespace) if namespace else Netlink()
         self._tables = {family: MainTable(self._netlink, settings, family) for family in Family}
         self._kernel: Kernel | None = None
+        self._devices: frozenset[str] = frozenset()
         self._names: dict[int, str] = {}
         self._events: list[Changes] = []
+        self._neighbours = Neighbours(self._netlink, settings.vxlan_device)
+        self._fdb = ForwardingDatabase(self._netlink, settings.vxlan_device)
         self._node: NodeState | None = None  # as last brought about
         self._driver: bool | None = None  # whether it is there, as long as links are what they were
-        self._driver_failed = False
+        self._vxlan_driver = False  # likewise; what was there once is not looked for again
+        self._driver_failed: frozenset[str] = frozenset()  # devices whose driver did not load
         self._surroundings_changed = False  # so what failed may work now
         self._node_failures: dict[Key, str] = {}
         self._on_device: tuple[Conflict, ...] = ()
@@ -106,11 +107,12 @@ class Dataplane:
     def read(self) -> Kernel:
         """The node as it is, all of it looked at anew. Raises NetlinkError."""
         self._events.clear()
-        interfaces, tunnel = self._read_interfaces()
+        self._forget_neighbours()
+        interfaces, devices = self._read_interfaces()
         for table in self._tables.values():
             table.read(self._names)
         self._node = None
-        return self._keep(interfaces, tunnel)
+        return self._keep(interfaces, devices)
 
     def take(self, changes: Changes) -> None:
         """Remember what happened in the kernel, for the next `reread`."""
@@ -125,34 +127,50 @@ class Dataplane:
         if kernel is None or any(changes.overflow for changes in self._events):
             return self.read()
         events = tuple(self._events)
-        interfaces, tunnel = kernel.interfaces, kernel.tunnel
+        interfaces, devices = kernel.interfaces, self._devices
         before = self._names
         if any(changes.interfaces or changes.strangers or changes.nexthops for changes in events):
             self._surroundings_changed = True
         if any(changes.interfaces for changes in events):
-            interfaces, tunnel = self._read_interfaces()
+            interfaces, devices = self._read_interfaces()
             self._node = None
         for table in self._tables.values():
             table.hear(events, self._names, before)
+        down = {index for changes in events for index in changes.down}
+        if self._settings.vxlan_device in {names.get(index) for names in (before, self._names) for index in down}:
+            self._forget_neighbours()
+        for told in (each for changes in events for each in changes.neighbours):
+            if self._neighbours.heard(told) or self._fdb.heard(told):
+                self._node = None
         for changes in events:
             if changes.sysctls:
                 self._node = None
         self._events.clear()
-        return self._keep(interfaces, tunnel)
+        return self._keep(interfaces, devices)
 
-    def _read_interfaces(self) -> tuple[Mapping[str, Interface], bool]:
+    def _forget_neighbours(self) -> None:
+        self._neighbours.forget()
+        self._fdb.forget()
+
+    def _read_interfaces(self) -> tuple[Mapping[str, Interface], frozenset[str]]:
+        """The interfaces, and which tunnel devices are there or can be made."""
         links = dump_links(self._netlink)
         names = {link.index: link.name for link in links}
         if names != self._names:
             self._driver = None  # a module that is loaded brings its device
         self._names = names
-        self._indices_are({link.name: link.index for link in links})
-        device = self._settings.tunnel_device
+        self._links_are(links)
+        device, vxlan = self._settings.tunnel_device, self._settings.vxlan_device
         if self._driver is None:  # not with every look: where no list of modules tells, the kernel has to be asked
             self._driver = driver_available(self._netlink, device)
-        available = self._driver
+            self._vxlan_driver = self._vxlan_driver or vxlan_available(self._netlink)
+        possible = {device} if self._driver else set[str]()
+        if self._vxlan_driver and all(is_ours(link) for link in links if link.name == vxlan):
+            possible.add(vxlan)
         # a driver that is on disk but does not load is missing, until the device appears after all
-        tunnel = available and (device in self._names.values() or not self._driver_failed)
+        devices = frozenset(
+            each for each in possible if each in self._names.values() or each not in self._driver_failed
+        )
         by_index: dict[int, list[AddressEntry]] = {}
         for entry in (each for family in Family for each in dump_addresses(self._netlink, family)):
             # every link has a link-local address, a pod's as well, and it says nothing of where a next hop is
@@ -173,14 +191,22 @@ class Dataplane:
             )
             for link in links
         }
-        return interfaces, tunnel
+        return interfaces, devices
 
-    def _indices_are(self, index: Mapping[str, int]) -> None:
+    def _links_are(self, links: Sequence[LinkEntry]) -> None:
+        index = {link.name: link.index for link in links}
         for table in self._tables.values():
             table.links_are(index)
+        vxlan = next((link for link in links if link.name == self._settings.vxlan_device and is_marked(link)), None)
+        for target in (self._neighbours, self._fdb):
+            target.link_is(vxlan.index if vxlan is not None else 0)
 
-    def _keep(self, interfaces: Mapping[str, Interface], tunnel: bool) -> Kernel:
-        found = Kernel(interfaces, self._tables[Family.IPV4].underlay, tunnel, self._tables[Family.IPV6].underlay)
+    def _keep(self, interfaces: Mapping[str, Interface], devices: frozenset[str]) -> Kernel:
+        self._devices = devices
+        settings = self._settings
+        tunnel, vxlan = settings.tunnel_device in devices, settings.vxlan_device in devices
+        four, six = (self._tables[family].underlay for family in Family)
+        found = Kernel(interfaces, four, tunnel, six, vxlan)
         if self._kernel is not None and self._kernel.interfaces == interfaces:
             found = replace(found, interfaces=self._kernel.interfaces)
         self._kernel = found
@@ -236,43 +262,71 @@ class Dataplane:
     def _bring(self, node: NodeState, steps: Mapping[Family, tuple[Change | None, Wanted]], *, retry: bool) -> Report:
         changed = 0
         self._surroundings_changed = False
-        ending: tuple[_Stage[HostAddress, str], _Stage[str, Link]] | None = None
+        ending: Sequence[Stage[Any, Any]] = ()
         if node != self._node or (retry and self._node_failures):
             ending, changed = self._prepare(node)
         for family, (change, wanted) in steps.items():
             changed += self._tables[family].write(change, wanted, retry=retry)
-        if ending is not None:
-            addresses, link = ending
-            addresses.remove()
-            link.remove()
-            changed += addresses.removed + link.removed
-            self._node_failures.update(addresses.failures.items())
-            self._node_failures.update(link.failures.items())
+        for stage in ending:
+            stage.remove()
+            changed += stage.removed
+            self._node_failures.update(stage.failures)
+        if ending:
             self._node = node  # what of it failed is tried again with `retry`
         return self._report(changed, {family: wanted for family, (_, wanted) in steps.items()})
 
-    def _prepare(self, node: NodeState) -> tuple[tuple[_Stage[HostAddress, str], _Stage[str, Link]], int]:
-        """Make what routes need; returns the two that may have to be cleaned up when the routes are done."""
-        device = self._settings.tunnel_device
-        link = _Stage(TunnelLink(self._netlink, device, node.links), node.links)
-        link.add()
-        failed = "driver" in link.failures.get(device, "") if device in node.links else self._driver_failed
-        by_groups = self._tables[Family.IPV4].by_groups
-        there = {key: value for key, value in node.sysctls.items() if key != COMPATIBLE or by_groups}
-        sysctls = _Stage(Sysctls(there, self._namespace), there)
+    def _prepare(self, node: NodeState) -> tuple[Sequence[Stage[Any, Any]], int]:
+        """Make what routes need; returns what may have to be cleaned up when the routes are done, in that order."""
+        device, vxlan = self._settings.tunnel_device, self._settings.vxlan_device
+        before, ipv4 = self._neighbours.index, self._tables[Family.IPV4]
+        links = {device: Stage(TunnelLink(self._netlink, device, node.links), only(node.links, device))}
+        if vxlan in node.links or before:
+            links[vxlan] = Stage(VxlanLink(self._netlink, vxlan, node.links), only(node.links, vxlan))
+        for link in links.values():
+            link.add()
+        if any(link.changed for link in links.values()):
+            self._links_are(dump_links(self._netlink))
+        if before not in (0, self._neighbours.index):  # made anew: what went by the old one has gone with it
+            ipv4.lose_device(vxlan)
+        there = {key: value for key, value in node.sysctls.items() if key != COMPATIBLE or ipv4.by_groups}
+        sysctls = Stage(Sysctls(there, self._namespace), there)
         sysctls.add()
-        on_tunnel = TunnelAddresses(self._netlink, device, self._settings.protocol, node.addresses)
-        addresses = _Stage(on_tunnel, node.addresses)
-        addresses.add()
-        if link.changed or addresses.changed or failed != self._driver_failed:  # of our own doings nobody tells us
+        protocol = self._settings.protocol
+        carriers = {
+            name: TunnelAddresses(self._netlink, name, protocol, carried(node, name))
+            for name in links
+            if name == device or self._neighbours.index  # a stranger's device of that name is left alone
+        }
+        addresses = {name: Stage(target, carried(node, name)) for name, target in carriers.items()}
+        self._neighbours.want(node.neighbours)
+        self._fdb.want(node.fdb)
+        neighbours, fdb = Stage(self._neighbours, node.neighbours), Stage(self._fdb, node.fdb)
+        afterwards: list[Stage[Any, Any]] = [*addresses.values(), neighbours, fdb]
+        for stage in afterwards:
+            stage.add()
+        # a driver is missing until its device is there; of one that is not wanted now the last word stands
+        failed = frozenset(
+            name
+            for name in (device, vxlan)
+            if ("driver" in links[name].failures.get(name, "") if name in node.links else name in self._driver_failed)
+        )
+        # of our own doings nobody tells us
+        links_changed = any(link.changed for link in links.values()) or any(each.changed for each in addresses.values())
+        if links_changed or failed != self._driver_failed:
             self._events.append(Changes(interfaces=True))
             self._driver_failed = failed
-            self._indices_are({entry.name: entry.index for entry in dump_links(self._netlink)})
-        self._tables[Family.IPV4].sources_absent({address.ip for address in addresses.failures})
-        self._on_device = tuple(on_tunnel.foreign().values()) if node.links else ()
-        failures: tuple[Mapping[Any, str], ...] = link.failures, sysctls.failures, addresses.failures
-        self._node_failures = {key: reason for each in failures for key, reason in each.items()}
-        return (addresses, link), link.changed + sysctls.changed + addresses.changed
+        ipv4.sources_absent(nowhere(node, addresses))
+        self._on_device = tuple(
+            conflict
+            for name, target in carriers.items()
+            if name in node.links
+            for conflict in target.foreign().values()
+        )
+        stages: list[Stage[Any, Any]] = [*reversed(afterwards), *links.values()]
+        self._node_failures = {}
+        for stage in (*stages, sysctls):
+            self._node_failures.update(stage.failures)
+        return stages, sysctls.changed + sum(stage.changed for stage in stages)
 
     def _report(self, changed: int, wanted: Mapping[Family, Wanted]) -> Report:
         failures: dict[Key, str] = dict(self._node_failures)
@@ -291,34 +345,3 @@ class Dataplane:
             warnings=tuple(warning for table in self._tables.values() for warning in table.warnings()),
         )
 
-
-class _Stage(Generic[K, V]):
-    """One target's part of an apply, in its two halves."""
-
-    def __init__(self, target: Target[K, V], desired: Mapping[K, V]) -> None:
-        self._target = target
-        self._delta = diff(target.list(), desired)
-        self.failures: dict[K, str] = {}
-        self.changed = 0
-        self.removed = 0
-
-    def add(self) -> None:
-        """Creations and replacements."""
-        self._run(self._delta.additions())
-
-    def remove(self) -> None:
-        """Deletions."""
-        before = self.changed
-        self._run(self._delta.deletions())
-        self.removed = self.changed - before
-
-    def _run(self, delta: Delta[K, V]) -> None:
-        if not delta:
-            return
-        try:
-            failed = self._target.apply(delta)
-        except NetlinkError as error:  # the kernel did not answer: all of it wants a retry, and the others go on
-            reason = os.strerror(error.errno or errno.EIO)
-            failed = dict.fromkeys((*delta.create, *delta.replace, *delta.delete), reason)
-        self.failures.update(failed)
-        self.changed += len(delta) - len(failed)

@@ -7,7 +7,8 @@ For a prefix in a pool, with the best path whose next hop N resolves:
     Always       tunnel to the owner      tunnel to the owner
     Never        direct via N             direct via the gateway through which N resolves
 
-A tunnel ends at a member's node address and nowhere else.
+The mode is the pool's ipipMode or its vxlanMode, whichever is not Never: which of the two makes a difference to the
+device only. A tunnel ends at a member's node address and nowhere else.
 
 A decision depends on the prefix by its `Place` only: which pool it is in, and whose block. So prefixes in one place
 with the same ranked next hops share one `Verdict`, and a hundred thousand of them need a few.
@@ -22,10 +23,17 @@ from typing import NamedTuple
 from routed.model.address import Address, AnyAddress, AnyPrefix, Family
 from routed.model.path import Path
 from routed.model.resources import EncapsulationMode, IPPool
-from routed_felix.fabric import may_encapsulate, node_address, own_addresses, resolver
+from routed_felix.fabric import (
+    encapsulation_of,
+    may_encapsulate,
+    node_address,
+    own_addresses,
+    resolver,
+    tunnel_device,
+)
 from routed_felix.places import Places
 from routed_felix.resolve import Resolution
-from routed_felix.state import Encapsulation, Group, Hop, ProblemKind, Reason, Route, Why
+from routed_felix.state import TUNNELS, Encapsulation, Group, Hop, ProblemKind, Reason, Route, Why
 from routed_felix.view import View
 
 _MEMORY = 1 << 14  # tuples of paths remembered by identity; what is forgotten is found again by its next hops
@@ -102,7 +110,10 @@ class Verdict:
 
     @property
     def ends(self) -> tuple[Address, ...]:
-        """Where the tunnels of a programmed route end."""
+        """Where the tunnels of a programmed route end, where the outer source is the routing table's choice.
+
+        A VXLAN device has its own.
+        """
         if self.encapsulation is not Encapsulation.TUNNEL or self.route is None:
             return ()
         return tuple(hop.gateway for hop in self.hops if isinstance(hop.gateway, Address))
@@ -130,7 +141,7 @@ class Decider:
         self._lost = view.lost
         self._settings = view.settings
         self._node = view.node
-        self._tunnel = view.tunnel
+        self._tunnel, self._vxlan, self._kept = view.tunnel, view.vxlan, view.kept
         self._tunnel_address = view.tunnel_address
         self._underlay = tuple(view.underlay)
         self._interfaces = view.interfaces
@@ -143,14 +154,21 @@ class Decider:
             address.ip == self.node_address for each in view.interfaces.values() for address in each.addresses
         )
         self.own_addresses = own_addresses(view)
-        self.source = view.tunnel_address if view.tunnel and self.encapsulating else None
+        self._devices = {way: tunnel_device(view, way) for way in TUNNELS}
+        # a VXLAN device says itself which address its packets come from
+        vxlan = view.vxlan and self.node_address is not None
+        possible = {Encapsulation.TUNNEL: view.tunnel, Encapsulation.VXLAN: vxlan}
+        needed = {encapsulation_of(pool) for pool in self.encapsulating} | view.kept
+        self.wrapping = {way: self._devices[way] for way in TUNNELS if way in needed and possible[way]}
+        """The devices that pools need, or that are kept, of those that can be had."""
+        self.source = view.tunnel_address if self.wrapping else None
 
     def surroundings_fit(self, view: View) -> bool:
         """Whether it would decide by `view` as it did, where prefixes lie as they did."""
         fit = (
             (view.cluster is self._cluster or view.cluster == self._cluster)
-            and (view.node, view.settings, view.tunnel, view.tunnel_address)
-            == (self._node, self._settings, self._tunnel, self._tunnel_address)
+            and (view.node, view.settings, view.tunnel, view.vxlan, view.kept, view.tunnel_address)
+            == (self._node, self._settings, self._tunnel, self._vxlan, self._kept, self._tunnel_address)
             and view.sharing is self._sharing
             and view.lost == self._lost
             and tuple(view.underlay) == self._underlay
@@ -276,7 +294,7 @@ class Decider:
     def _forward(self, place: Place, pool: IPPool, path: Path) -> Verdict | Reason:
         """Decide by `path`; or say why it is of no use (RFC 4271 section 9.1.2: resolvable)."""
         hop = path.next_hop
-        mode = pool.spec.ipip_mode if self._family is Family.IPV4 else EncapsulationMode.NEVER
+        mode = pool.spec.encapsulation_mode if self._family is Family.IPV4 else EncapsulationMode.NEVER
         if hop in self.own_addresses:
             return Reason(Why.UNRESOLVABLE, f"next hop {hop} is this node's own address")
         if self._family is Family.IPV6 and isinstance(hop, Address):
@@ -325,13 +343,14 @@ class Decider:
             return Reason(Why.UNRESOLVABLE, f"the tunnel would end at this node's own address {end}")
         if self.resolver.resolve(end) is None:
             return Reason(Why.UNRESOLVABLE, f"tunnel end {end} is on no interface that is up and behind no gateway")
-        if pool.spec.ipip_mode is EncapsulationMode.ALWAYS:
+        if pool.spec.encapsulation_mode is EncapsulationMode.ALWAYS:
             reason = Reason(Why.ALWAYS, f"pool {pool.name} is Always, tunnel to {end}")
         else:
             reason = Reason(Why.OTHER_SUBNET, f"next hop {hop} {_behind(found)} and pool {pool.name} is CrossSubnet")
-        via = Hop(self._settings.tunnel_device, end, onlink=True)
-        route = Route(hops=(via,), source=self.source) if self._tunnel else None
-        return Verdict(place, Encapsulation.TUNNEL, reason, (via,), route, trouble)
+        way = encapsulation_of(pool)
+        via = Hop(self._devices[way], end, onlink=True)
+        route = Route(hops=(via,), source=self.source) if way in self.wrapping else None
+        return Verdict(place, way, reason, (via,), route, trouble)
 
     def outer_source(self, end: Address) -> Route | None:
         """The host route to a tunnel's end where packets would leave with another source than the node address.
@@ -356,10 +375,10 @@ def _place_of(hop: Hop) -> tuple[str, int]:
 
 def _reach(view: View) -> Mapping[str, object]:
     """What resolving depends on: interfaces with addresses or under strangers' routes. Pods' are neither."""
-    tunnel = view.settings.tunnel_device
+    tunnels = view.settings.tunnel_devices
     named = {hop.device for route in view.underlay for hop in route.hops}
     return {
-        name: (each.up and name != tunnel, each.addresses)
+        name: (each.up and name not in tunnels, each.addresses)
         for name, each in view.interfaces.items()
         if each.addresses or name in named
     }

@@ -7,10 +7,12 @@ from fnmatch import fnmatchcase
 from routed.model.address import Address, AnyAddress, Family
 from routed.model.resources import EncapsulationMode, IPPool
 from routed_felix.resolve import Resolver
-from routed_felix.state import TUNNEL_OVERHEAD
+from routed_felix.state import TUNNEL_OVERHEAD, TUNNELS, VXLAN_OVERHEAD, Encapsulation
 from routed_felix.view import View
 
 _ETHERNET_MTU = 1500
+OVERHEAD = {Encapsulation.TUNNEL: TUNNEL_OVERHEAD, Encapsulation.VXLAN: VXLAN_OVERHEAD}
+"""Bytes that an encapsulation adds to a packet."""
 
 
 def resolver(view: View, family: Family | None = None) -> Resolver:
@@ -25,7 +27,7 @@ def resolver(view: View, family: Family | None = None) -> Resolver:
         for name, each in view.interfaces.items()
         if not any(fnmatchcase(name, pattern) for pattern in ignored)
     }
-    return Resolver(interfaces, view.underlay if of is view.family else (), view.settings.tunnel_device, of)
+    return Resolver(interfaces, view.underlay if of is view.family else (), view.settings.tunnel_devices, of)
 
 
 def node_address(view: View) -> AnyAddress | None:
@@ -34,9 +36,21 @@ def node_address(view: View) -> AnyAddress | None:
     return None if stated is None else stated.ip
 
 
+def encapsulation_of(pool: IPPool) -> Encapsulation:
+    """How the pool's packets travel where they are encapsulated; DIRECT where they never are."""
+    if pool.spec.encapsulation_mode is EncapsulationMode.NEVER:
+        return Encapsulation.DIRECT
+    return Encapsulation.VXLAN if pool.spec.ipip_mode is EncapsulationMode.NEVER else Encapsulation.TUNNEL
+
+
 def may_encapsulate(pool: IPPool) -> bool:
     """Whether the pool's packets ever travel in a tunnel."""
-    return pool.spec.ipip_mode is not EncapsulationMode.NEVER
+    return encapsulation_of(pool) in TUNNELS
+
+
+def tunnel_device(view: View, encapsulation: Encapsulation) -> str:
+    """The device that wraps packets so."""
+    return view.settings.vxlan_device if encapsulation is Encapsulation.VXLAN else view.settings.tunnel_device
 
 
 def own_addresses(view: View) -> frozenset[AnyAddress]:
@@ -61,7 +75,7 @@ def fabric_interfaces(view: View, resolve: Resolver, next_hops: frozenset[str]) 
         for name, interface in view.interfaces.items()
         if interface.up and any(address.ip == own for address in interface.addresses)
     }
-    return frozenset((found | next_hops) - {"lo", view.settings.tunnel_device})
+    return frozenset((found | next_hops) - {"lo"} - view.settings.tunnel_devices)
 
 
 def underlay_mtu(view: View, interfaces: frozenset[str]) -> int | None:
@@ -70,11 +84,11 @@ def underlay_mtu(view: View, interfaces: frozenset[str]) -> int | None:
 
 
 def pod_mtu(view: View, interfaces: frozenset[str]) -> int:
-    """The MTU for a pod's interface, in bytes: the underlay's, less the outer header if its packets may be wrapped.
+    """The MTU for a pod's interface, in bytes: the underlay's, less the most that wrapping its packets may add.
 
     All enabled pools count, since the pod may send to any of them. Without a fabric interface Ethernet's 1500 is the
     underlay's.
     """
     mtu = underlay_mtu(view, interfaces) or _ETHERNET_MTU
-    wrapped = any(may_encapsulate(pool) and not pool.spec.disabled for pool in view.cluster.ipv4_pools.values())
-    return mtu - TUNNEL_OVERHEAD if wrapped else mtu
+    ways = {encapsulation_of(pool) for pool in view.cluster.ipv4_pools.values() if not pool.spec.disabled}
+    return mtu - max((OVERHEAD.get(way, 0) for way in ways), default=0)

@@ -76,6 +76,10 @@ class MainTable:
         """Routes go without these sources from now on."""
         self._routes.sources_absent(addresses)
 
+    def lose_device(self, name: str) -> None:
+        """A link of that name has been made anew: what went by the old one has gone with it. Raises NetlinkError."""
+        self._routes.lose(devices={name}, nexthops=self._nexthops.relist())
+
     def forget(self) -> None:
         """What was read may be wrong: everything is looked at anew with the next writing."""
         self._routes.forget()

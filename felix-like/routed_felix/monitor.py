@@ -10,13 +10,17 @@ from typing import Self
 from routed.model.address import AnyAddress, Family
 from routed.netlink import constants as c
 from routed.netlink.constants import Flag, Msg
-from routed.netlink.message import IFINFO, Message
+from routed.netlink.filter import event_filter
+from routed.netlink.message import AF_BRIDGE, AF_INET, IFINFO, Message
+from routed.netlink.neighbours import NeighbourEntry
 from routed.netlink.nexthops import NexthopEntry
-from routed.netlink.objects import AddressEntry
+from routed.netlink.objects import AddressEntry, LinkEntry
 from routed.netlink.routes import RouteReader
 from routed.netlink.socket import Netlink
+from routed_felix.neighbours import NeighbourEvent
 from routed_felix.state import Settings
 from routed_felix.terms import RouteEvent
+from routed_felix.tunnel import find_link
 
 _BUFFER = 32 << 20  # bytes; holds some 330,000 events while the agent is busy elsewhere
 _ADDRESSES, _ROUTES = c.RTMGRP_IPV4_IFADDR | c.RTMGRP_IPV6_IFADDR, c.RTMGRP_IPV4_ROUTE | c.RTMGRP_IPV6_ROUTE
@@ -30,7 +34,8 @@ class Changes:
     `interfaces`: links or addresses. `down`: indices of links that were set down or deleted, and `gone`: addresses that
     were removed; with either the kernel flushes routes and does not say which. `strangers`: protocols of others whose
     routes changed. `routes`: what others did to routes of ours, or to keys of ours. `nexthops`: others touched nexthop
-    objects, and deleted those of these ids, with their routes. `sysctls`: one that may be ours.
+    objects, and deleted those of these ids, with their routes. `sysctls`: one that may be ours. `neighbours`: what
+    became of neighbours of the VXLAN device, and of its forwarding database, our own writes to that included.
     `overflow`: events were lost, so that everything has to be compared.
     """
 
@@ -42,10 +47,11 @@ class Changes:
     nexthops: bool = False
     dropped: frozenset[int] = frozenset()
     sysctls: bool = False
+    neighbours: tuple[NeighbourEvent, ...] = ()
     overflow: bool = False
 
     def __bool__(self) -> bool:
-        some = self.interfaces or self.strangers or self.routes or self.nexthops or self.sysctls
+        some = self.interfaces or self.strangers or self.routes or self.nexthops or self.sysctls or self.neighbours
         return bool(some or self.overflow)
 
 
@@ -54,6 +60,9 @@ class Monitor:
 
     `own_port` is `Dataplane.port`: what that socket writes is no news, and the kernel leaves it out. Other echoes of
     ours may pass, which costs one reconcile that finds no difference and writes nothing.
+
+    Neighbours are subscribed to while the VXLAN device is there, and the kernel leaves out those of other devices:
+    ordinary ARP traffic costs nothing.
     """
 
     def __init__(self, settings: Settings, namespace: str | None = None, *, own_port: int = 0) -> None:
@@ -64,8 +73,12 @@ class Monitor:
             else Netlink(_GROUPS, receive_buffer=_BUFFER)
         )
         self._reader = RouteReader()
-        if own_port:
-            self._netlink.ignore(own_port)
+        self._own_port = own_port
+        self._vxlan = 0  # index of the VXLAN device, 0 while there is none
+        with Netlink.open_in(namespace) if namespace else Netlink() as asking:
+            found = find_link(asking, settings.vxlan_device)
+        self._netlink.only(event_filter(not_from=own_port, neighbours_of=0))
+        self._watch(found.index if found is not None else 0)
 
     def __enter__(self) -> Self:
         return self
@@ -92,6 +105,7 @@ class Monitor:
 
     def _boiled_down(self, events: Iterable[Message]) -> Changes:
         interfaces = sysctls = nexthops = False
+        neighbours: list[NeighbourEvent] = []
         dropped: set[int] = set()
         down: set[int] = set()
         gone: set[AnyAddress] = set()
@@ -113,6 +127,7 @@ class Monitor:
                     _, _, index, flags, _ = IFINFO.unpack_from(event.body)
                     if event.type == Msg.DELLINK or not flags & c.IFF_UP:
                         down.add(index)
+                    self._link(event, index)
                 case Msg.NEWADDR | Msg.DELADDR:
                     interfaces = True
                     if event.type == Msg.DELADDR:
@@ -121,6 +136,10 @@ class Monitor:
                     nexthops = True
                     if event.type == Msg.DELNEXTHOP:
                         dropped.add(NexthopEntry.unpack(event.body).id)
+                case Msg.NEWNEIGH | Msg.DELNEIGH:
+                    if event.body[0] in (AF_INET, AF_BRIDGE):
+                        found_here = NeighbourEntry.unpack(event.body)
+                        neighbours.append(NeighbourEvent(found_here, event.type == Msg.NEWNEIGH))
                 case Msg.NEWNETCONF:
                     sysctls = True
                 case _:
@@ -134,7 +153,26 @@ class Monitor:
             nexthops=nexthops,
             dropped=frozenset(dropped),
             sysctls=sysctls,
+            neighbours=tuple(neighbours),
         )
+
+    def _link(self, event: Message, index: int) -> None:
+        """Follow the VXLAN device as it comes and goes."""
+        there = event.type == Msg.NEWLINK and LinkEntry.unpack(event.body).name == self._settings.vxlan_device
+        if there:
+            self._watch(index)
+        elif index == self._vxlan:
+            self._watch(0)
+
+    def _watch(self, index: int) -> None:
+        if index == self._vxlan:
+            return
+        self._netlink.only(event_filter(not_from=self._own_port, neighbours_of=index))
+        if not self._vxlan:
+            self._netlink.join(c.RTNLGRP_NEIGH)
+        elif not index:
+            self._netlink.leave(c.RTNLGRP_NEIGH)
+        self._vxlan = index
 
     def _route(self, event: Message) -> RouteEvent | None:
         """A route event of the main table."""

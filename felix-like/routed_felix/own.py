@@ -1,4 +1,4 @@
-"""What the node needs for itself: its own prefixes, the tunnel device, sysctls; and what is wrong with it. Pure.
+"""What the node needs for itself: its own prefixes, tunnel devices, sysctls; and what is wrong with it. Pure.
 
 The node's own prefixes are a blackhole under one host route per endpoint, and no path leads them elsewhere.
 """
@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from routed.model.address import AnyPrefix, Family, HostAddress, Prefix
+from routed.model.address import Address, AnyPrefix, Family, HostAddress, Prefix
 from routed.model.nlri import Nlri, from_prefix
 from routed.model.prefixes import host_prefix, overlap
 from routed_felix.decide import Decider
-from routed_felix.fabric import fabric_interfaces, pod_mtu, underlay_mtu
+from routed_felix.fabric import encapsulation_of, fabric_interfaces, pod_mtu, tunnel_device, underlay_mtu
+from routed_felix.overlay import Overlay, vxlan_link
 from routed_felix.state import (
     COMPATIBLE,
+    DRIVERS,
     FORWARD_IPV6,
     TUNNEL_KIND,
-    TUNNEL_MODULE,
     TUNNEL_OVERHEAD,
     Encapsulation,
     Forwarding,
@@ -41,7 +42,7 @@ _LEAST_MTU6 = 1280  # bytes, RFC 8200 section 5
 class Own:
     """The small part of what calc decides: it does not grow with the table.
 
-    `pod_mtu`: for a pod's interface, in bytes. `no_driver`: encapsulation is wanted and there is no tunnel to be had.
+    `pod_mtu`: for a pod's interface, in bytes. `no_driver`: what pools want and this kernel has no driver for.
     """
 
     state: NodeState = field(default_factory=NodeState)
@@ -49,10 +50,10 @@ class Own:
     decisions: dict[Nlri, Forwarding] = field(default_factory=dict[Nlri, Forwarding])
     problems: tuple[Problem, ...] = ()
     pod_mtu: int = 0
-    no_driver: bool = False
+    no_driver: frozenset[Encapsulation] = frozenset()
 
 
-def own_part(view: View, decider: Decider, next_hops: frozenset[str]) -> Own:
+def own_part(view: View, decider: Decider, overlay: Overlay, next_hops: frozenset[str]) -> Own:
     """What this node needs for itself; `next_hops` are the devices that lead to next hops of paths.
 
     Of IPv6 the prefixes only: what the node needs besides routes comes with the view of IPv4.
@@ -65,30 +66,26 @@ def own_part(view: View, decider: Decider, next_hops: frozenset[str]) -> Own:
         return Own(routes=routes, decisions=decisions, problems=tuple(problems))
     _check_node(view, decider, problems)
     interfaces = fabric_interfaces(view, decider.resolver, next_hops)
-    device, source = view.settings.tunnel_device, decider.source
-    tunnelled = bool(view.tunnel and decider.encapsulating)
-    mtu = underlay_mtu(view, interfaces)
+    links = _links(view, decider, underlay_mtu(view, interfaces))
+    neighbours, fdb = overlay.members(view, decider)
     sysctls = {"net/ipv4/ip_forward": "1"}
     if view.cluster.own_blocks6(view.node):  # there is no such switch for one interface alone (before Linux 6.17)
         sysctls[FORWARD_IPV6] = "1"
     if view.settings.nexthops:  # else to repoint a group takes 60 ms where 100,000 routes go by it, not 0.01
         sysctls[COMPATIBLE] = "0"
     # the kernel uses max(conf.all, conf.IF): 2 on the interface wins over 0, 1 and 2 in `all`
-    for name in sorted(interfaces) + ([device] if tunnelled else []):
+    for name in [*sorted(interfaces), *links]:
         sysctls[f"net/ipv4/conf/{name}/rp_filter"] = "2"
-    present = view.interfaces.get(device)
-    missing = not view.tunnel and bool(decider.encapsulating)
-    if missing and present is not None and present.kind != TUNNEL_KIND:
-        message = f"interface {device} is of kind {present.kind or 'hardware'}, expected {TUNNEL_KIND}"
-        hint = f"rename that interface, then load the driver: modprobe {TUNNEL_MODULE}"
-        problems.append(Problem(ProblemKind.TUNNEL_DEVICE_TAKEN, device, message, hint))
-        missing = False
+    missing = _missing_drivers(view, decider, problems)
     _check_mtus(view, pod_mtu(view, interfaces), problems)
     return Own(
         state=NodeState(
-            links={device: Link(TUNNEL_KIND, mtu - TUNNEL_OVERHEAD if mtu else None)} if tunnelled else {},
-            addresses={HostAddress((source, 32)): device} if source is not None else {},
+            links=links,
+            # on each: what comes by a device without an address must come back by it, rp_filter 2 or not
+            addresses={HostAddress((decider.source, 32)): tuple(links)} if decider.source is not None else {},
             sysctls=sysctls,
+            neighbours=neighbours,
+            fdb=fdb,
         ),
         routes=routes,
         decisions=decisions,
@@ -96,6 +93,37 @@ def own_part(view: View, decider: Decider, next_hops: frozenset[str]) -> Own:
         pod_mtu=pod_mtu(view, interfaces),
         no_driver=missing,
     )
+
+
+def _links(view: View, decider: Decider, mtu: int | None) -> dict[str, Link]:
+    found: dict[str, Link] = {}
+    for way, device in decider.wrapping.items():
+        if way is Encapsulation.TUNNEL:
+            found[device] = Link(TUNNEL_KIND, mtu - TUNNEL_OVERHEAD if mtu else None)
+        elif isinstance(decider.node_address, Address):
+            found[device] = vxlan_link(view, decider.node_address, mtu)
+    return found
+
+
+def _missing_drivers(view: View, decider: Decider, problems: list[Problem]) -> frozenset[Encapsulation]:
+    """What pools want and there is no driver for; unless the driver has nothing to do with it."""
+    missing: set[Encapsulation] = set()
+    for way, there in ((Encapsulation.TUNNEL, view.tunnel), (Encapsulation.VXLAN, view.vxlan)):
+        if there or not any(encapsulation_of(pool) is way for pool in decider.encapsulating):
+            continue
+        device, (kind, module) = tunnel_device(view, way), DRIVERS[way]
+        present = view.interfaces.get(device)
+        if present is None:
+            missing.add(way)
+            continue
+        if present.kind != kind:
+            message = f"interface {device} is of kind {present.kind or 'hardware'}, expected {kind}"
+            hint = f"rename that interface, then load the driver: modprobe {module}"
+        else:
+            message = f"interface {device} is a stranger's: its alias is not ours"
+            hint = "rename that interface, or set another vxlan_device"
+        problems.append(Problem(ProblemKind.TUNNEL_DEVICE_TAKEN, device, message, hint))
+    return frozenset(missing)
 
 
 def _prefixes(
@@ -138,7 +166,7 @@ def _check_pools(view: View, problems: list[Problem]) -> None:
     """A pool that holds the nodes' own subnet would have us route our neighbours' addresses as pods'."""
     for cidr, pool in view.cluster.pools_of(view.family).items():
         for name, interface in view.interfaces.items():
-            if name == view.settings.tunnel_device:
+            if name in view.settings.tunnel_devices:
                 continue
             for address in interface.addresses:
                 subnet = address.network

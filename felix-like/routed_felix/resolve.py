@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from routed.model.address import AnyAddress, AnyHostAddress, AnyPrefix, Family
@@ -33,7 +33,7 @@ class Resolution:
 class Resolver:
     """Answers for one set of interfaces and underlay routes, in one family; remembers its answers.
 
-    The tunnel device is no underlay: an address that is only reached through it does not resolve, else a tunnel could
+    Tunnel devices are no underlay: an address that is only reached through one does not resolve, else a tunnel could
     carry its own outer packets.
     """
 
@@ -41,11 +41,11 @@ class Resolver:
         self,
         interfaces: Mapping[str, Interface],
         underlay: Iterable[UnderlayRoute],
-        tunnel_device: str,
+        tunnel_devices: Collection[str],
         family: Family = Family.IPV4,
     ) -> None:
         self._family = family
-        self._up = {name: i for name, i in interfaces.items() if i.up and name != tunnel_device}
+        self._up = {name: i for name, i in interfaces.items() if i.up and name not in tunnel_devices}
         connected: dict[AnyPrefix, str] = {}
         for name, interface in sorted(self._up.items(), reverse=True):  # of two in one subnet the first name wins
             for address in self._own(interface):
@@ -55,7 +55,7 @@ class Resolver:
         self._connected = PrefixMap(connected, family)
         routes: dict[AnyPrefix, UnderlayRoute] = {}
         for route in underlay:
-            through_tunnel = any(hop.device == tunnel_device for hop in route.hops)
+            through_tunnel = any(hop.device in tunnel_devices for hop in route.hops)
             if route.tos or through_tunnel or Family.of(route.prefix) is not family:
                 continue
             rival = routes.get(route.prefix)

@@ -6,28 +6,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from routed.model.address import AnyAddress, AnyHostAddress, AnyPrefix, HostAddress
+from routed.model.address import Address, AnyAddress, AnyHostAddress, AnyPrefix, HostAddress
 from routed.model.nlri import Nlri
 
 TUNNEL_KIND = "ipip"
 TUNNEL_MODULE = "ipip"
 TUNNEL_ALIAS = "routed:tunnel"
+VXLAN_KIND = "vxlan"
+VXLAN_MODULE = "vxlan"
+VXLAN_ALIAS = "routed:vxlan"
 FORWARD_IPV6 = "net/ipv6/conf/all/forwarding"
 COMPATIBLE = "net/ipv4/nexthop_compat_mode"  # at 1 the kernel tells of each route by a group that changes
 TUNNEL_OVERHEAD = 20  # bytes of the outer IPv4 header, RFC 2003 section 3
+VXLAN_OVERHEAD = 50  # bytes of the outer IPv4, UDP and VXLAN headers and the inner Ethernet one, RFC 7348 section 5
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How this node marks what is its own: routes by `protocol` (rtm_protocol) and `metric`, in the main table.
 
-    `nexthops`: learned routes go by nexthop groups, where the kernel has them.
+    `nexthops`: learned routes go by nexthop groups, where the kernel has them. `tunnel_device` is that of IPIP;
+    `vxlan_vni` and `vxlan_port` (UDP) are the cluster's.
     """
 
     protocol: int = 114
     metric: int = 1024
     tunnel_device: str = "tunl0"
     nexthops: bool = True
+    vxlan_device: str = "vxlan.routed"
+    vxlan_vni: int = 4096
+    vxlan_port: int = 4789
+
+    @property
+    def tunnel_devices(self) -> frozenset[str]:
+        """The devices through which packets are encapsulated: none of them is underlay."""
+        return frozenset((self.tunnel_device, self.vxlan_device))
 
 
 class Encapsulation(StrEnum):
@@ -35,9 +48,16 @@ class Encapsulation(StrEnum):
 
     DIRECT = "direct"
     TUNNEL = "ipip"
+    VXLAN = "vxlan"
     LOCAL = "local"
     BLACKHOLE = "blackhole"
     UNREACHABLE = "unreachable"  # no route: why is in the reason, what to do in the problems
+
+
+TUNNELS = (Encapsulation.TUNNEL, Encapsulation.VXLAN)
+"""Those that wrap the packet."""
+DRIVERS = {Encapsulation.TUNNEL: (TUNNEL_KIND, TUNNEL_MODULE), Encapsulation.VXLAN: (VXLAN_KIND, VXLAN_MODULE)}
+"""The kind of their device, and the module that has its driver."""
 
 
 class Why(StrEnum):
@@ -145,12 +165,50 @@ class UnderlayRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class Vxlan:
+    """What makes a VXLAN device, and cannot be changed afterwards, but for `mac`.
+
+    Packets leave from the UDP address `local`, to `port`; nothing is learned from them. `odd` names what a device read
+    from the kernel has and ours never has.
+    """
+
+    vni: int
+    port: int
+    local: Address
+    mac: str
+    odd: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
-    """A link as it should be; `mtu` in bytes, None leaves it as it is."""
+    """A link as it should be; `mtu` in bytes, None leaves it as it is. `vxlan` is set for that kind, and only then."""
 
     kind: str
     mtu: int | None = None
     up: bool = True
+    vxlan: Vxlan | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class NeighbourKey:
+    """An entry of the neighbour table of `device`."""
+
+    device: str
+    address: Address
+
+    def __str__(self) -> str:
+        return f"neighbour {self.address} dev {self.device}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FdbKey:
+    """An entry of the forwarding database of `device`: what it does with frames to `mac`."""
+
+    device: str
+    mac: str
+
+    def __str__(self) -> str:
+        return f"fdb {self.mac} dev {self.device}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +259,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class NodeState:
-    """What the node needs besides routes. `addresses` maps an address to the device that carries it.
+    """What the node needs besides routes. `addresses` maps an address to the devices that carry it.
 
+    `neighbours` have their MAC address; `fdb` says behind which member a MAC address is. Nobody is asked for either.
     `sysctls` are paths below /proc/sys, with slashes, since an interface name may contain a dot.
     """
 
     links: Mapping[str, Link] = field(default_factory=dict[str, Link])
-    addresses: Mapping[HostAddress, str] = field(default_factory=dict[HostAddress, str])
+    addresses: Mapping[HostAddress, tuple[str, ...]] = field(default_factory=dict[HostAddress, tuple[str, ...]])
     sysctls: Mapping[str, str] = field(default_factory=dict[str, str])
+    neighbours: Mapping[NeighbourKey, str] = field(default_factory=dict[NeighbourKey, str])
+    fdb: Mapping[FdbKey, Address] = field(default_factory=dict[FdbKey, Address])
 
 
 @dataclass(frozen=True)
@@ -237,8 +298,8 @@ class Desired(NodeState):
     problems: tuple[Problem, ...] = ()
 
 
-Key = RouteKey | AnyHostAddress | str
-"""A route, an address, or the name of a link or sysctl."""
+Key = RouteKey | AnyHostAddress | NeighbourKey | FdbKey | str
+"""A route, an address, a neighbour, an entry of a forwarding database, or the name of a link or sysctl."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,20 +59,27 @@ def driver_available(netlink: Netlink, device: str, *, modules: Path = Path("/li
     found = find_link(netlink, device)
     if found is not None:
         return found.kind == TUNNEL_KIND
-    tree = modules / os.uname().release
-    for listing in ("modules.dep", "modules.builtin"):
-        try:
-            lines = (tree / listing).read_text(errors="replace").splitlines()
-        except OSError:
-            continue
-        if any(Path(line.split(":")[0]).name.split(".")[0] == TUNNEL_MODULE for line in lines if line):
-            return True
+    if driver_listed(TUNNEL_MODULE, modules):
+        return True
     impossible = nest(Ifla.INFO_DATA, attr(Iptun.PROTO, bytes([_IPPROTO_UDP])))
     probe = nest(Ifla.LINKINFO, text(Ifla.INFO_KIND, TUNNEL_KIND), impossible)
     try:
         netlink.request(Msg.NEWLINK, IFINFO.pack(0, 0, 0, 0, 0) + text(Ifla.IFNAME, device) + probe)
     except NetlinkError as error:
         return error.errno == errno.EINVAL
+    return False
+
+
+def driver_listed(module: str, modules: Path) -> bool:
+    """Whether the kernel's lists of modules, below `modules`, have `module`."""
+    tree = modules / os.uname().release
+    for listing in ("modules.dep", "modules.builtin"):
+        try:
+            lines = (tree / listing).read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        if any(Path(line.split(":")[0]).name.split(".")[0] == module for line in lines if line):
+            return True
     return False
 
 

@@ -66,6 +66,18 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     tunnel_device: Annotated[
         str, Meta(pattern=r"^[^\s/:]{1,15}\Z", description="IPIP device, at most 15 characters.")
     ] = "tunl0"
+    vxlan_device: Annotated[
+        str,
+        Meta(
+            pattern=r"^[^\s/:]{1,15}\Z",
+            description="VXLAN device, at most 15 characters; ours alone, made and deleted as pools need it.",
+        ),
+    ] = "vxlan.routed"
+    vxlan_vni: Annotated[
+        int,
+        Meta(ge=1, le=16777215, description="VXLAN network identifier (RFC 7348); the same on all nodes."),
+    ] = 4096
+    vxlan_port: Annotated[Port, Meta(description="UDP port of VXLAN; the same on all nodes.")] = 4789
     nexthop_groups: Annotated[
         bool,
         Meta(
@@ -209,6 +221,11 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Agen
         raise OperatorError(
             f"configuration: health_port and metrics_port are both {config.health_port}", hint="give each its own port"
         )
+    if config.tunnel_device == config.vxlan_device:
+        raise OperatorError(
+            f"configuration: tunnel_device and vxlan_device are both {config.tunnel_device}",
+            hint="give each a name of its own",
+        )
     return config
 
 
@@ -268,7 +285,9 @@ def _expected(key: str, base: Any, metas: list[Meta]) -> str:
         return "absolute path"
     if base is bool:
         return "true or false"
-    return {"node": "name of lower-case letters, digits, - and .", "tunnel_device": "interface name"}.get(key, "text")
+    if key.endswith("_device"):
+        return "interface name"
+    return {"node": "name of lower-case letters, digits, - and ."}.get(key, "text")
 
 
 def _read(path: Path) -> dict[str, Any]:

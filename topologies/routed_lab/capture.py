@@ -1,19 +1,24 @@
 """ICMP echoes with a token, written and read. Pure: bytes in, values out.
 
-A token is unique per pair and round, so a packet says by itself which ping it belongs to, bare or inside protocol 4,
-wherever it is seen. Headers: RFC 791 section 3.1, RFC 792 (echo), RFC 2003 (IP in IP).
+A token is unique per pair and round, so a packet says by itself which ping it belongs to, bare, inside protocol 4 or
+inside VXLAN, wherever it is seen. Headers: RFC 791 section 3.1, RFC 792 (echo), RFC 2003 (IP in IP), RFC 768, RFC 7348
+section 5 (VXLAN).
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from enum import StrEnum
 
 _MAGIC = b"routed-lab:ping\0"
 _ECHO = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence number
 _TOKEN = struct.Struct("!8sII")  # the run, the round, the pair
 _REQUEST, _REPLY = 8, 0
-_ICMP, _IPIP = 1, 4
+_ICMP, _IPIP, _UDP = 1, 4, 17
+_VXLAN_PORT = 4789  # that of the agents of a lab, whose configuration has the default
+_UDP_HEADER, _VXLAN_HEADER, _ETHERNET_HEADER = 8, 8, 14
+_ETHERTYPE_IPV4 = b"\x08\x00"
 _SHORTEST = 20
 
 
@@ -26,13 +31,21 @@ class Token:
     pair: int
 
 
+class Wrapping(StrEnum):
+    """What a packet travels in."""
+
+    BARE = "bare"
+    IPIP = "ipip"
+    VXLAN = "vxlan"
+
+
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """An echo request or reply of ours, and whether it travelled inside protocol 4."""
+    """An echo request or reply of ours, and what it travelled in."""
 
     token: Token
     reply: bool
-    encapsulated: bool
+    wrapping: Wrapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,7 @@ class Sighting:
     interface: str
     time: int
     reply: bool
-    encapsulated: bool
+    wrapping: Wrapping
 
 
 def request(token: Token) -> bytes:
@@ -71,9 +84,10 @@ def parse(packet: bytes) -> Echo | None:
     if found is None:
         return None
     protocol, payload = found
-    encapsulated = protocol == _IPIP
-    if encapsulated:
-        found = _payload(payload)
+    wrapping = Wrapping.BARE
+    if protocol != _ICMP:
+        wrapping, inner = (Wrapping.IPIP, payload) if protocol == _IPIP else (Wrapping.VXLAN, _in_vxlan(found))
+        found = _payload(inner)
         if found is None:
             return None
         protocol, payload = found
@@ -82,7 +96,15 @@ def parse(packet: bytes) -> Echo | None:
     kind, code, _, _, _ = _ECHO.unpack_from(payload)
     if kind not in (_REQUEST, _REPLY) or code or not payload.startswith(_MAGIC, _ECHO.size):
         return None
-    return Echo(Token(*_TOKEN.unpack_from(payload, _ECHO.size + len(_MAGIC))), kind == _REPLY, encapsulated)
+    return Echo(Token(*_TOKEN.unpack_from(payload, _ECHO.size + len(_MAGIC))), kind == _REPLY, wrapping)
+
+
+def _in_vxlan(outer: tuple[int, bytes]) -> bytes:
+    """The IPv4 packet inside a VXLAN packet, given as protocol and payload; empty where there is none."""
+    protocol, payload = outer
+    start = _UDP_HEADER + _VXLAN_HEADER + _ETHERNET_HEADER
+    to_vxlan = protocol == _UDP and int.from_bytes(payload[2:4]) == _VXLAN_PORT
+    return payload[start:] if to_vxlan and payload[start - 2 : start] == _ETHERTYPE_IPV4 else b""
 
 
 def _payload(packet: bytes) -> tuple[int, bytes] | None:

@@ -1,7 +1,7 @@
 """What each pod pair's packets should look like on the wire, and whether what was captured agrees. Pure.
 
-Derived from the topology file and its resources alone (subnets, ipipMode, sessions with a top-of-rack router), never
-from what the agents say: the proof and the proven share no table.
+Derived from the topology file and its resources alone (subnets, pools' modes, sessions with a top-of-rack router),
+never from what the agents say: the proof and the proven share no table.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from routed.errors import OperatorError
 from routed.model.adjacency import adjacencies
 from routed.model.resources import EncapsulationMode
+from routed_lab.capture import Wrapping
 
 if TYPE_CHECKING:
     from routed_lab.capture import Sighting
@@ -29,8 +30,17 @@ class Encapsulation(StrEnum):
 
     DIRECT = "direct"
     IPIP = "ipip"
+    VXLAN = "vxlan"
     MIXED = "mixed"  # bare on one link and encapsulated on another, or the reply unlike its request
     UNSEEN = "unseen"  # on no link at all
+
+
+_CARRIED = {
+    Wrapping.BARE: Encapsulation.DIRECT,
+    Wrapping.IPIP: Encapsulation.IPIP,
+    Wrapping.VXLAN: Encapsulation.VXLAN,
+}
+_WRAPPED = (Encapsulation.IPIP, Encapsulation.VXLAN, Encapsulation.MIXED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +127,31 @@ def sessions_of(topology: Topology, node: str) -> tuple[TorSession, ...]:
 def expected(topology: Topology, *, without_tor: str | None = None) -> Mapping[Pair, Encapsulation]:
     """The encapsulation of each ordered pair, `without_tor` naming a node whose ToR sessions are down.
 
-    Design section 5. Within a node nothing leaves it. Always: to the owner in IPIP. Never: direct. CrossSubnet: direct
-    in the subnet, or when the fabric carries both directions, which it does when both nodes speak to their ToR.
+    Design section 5. Within a node nothing leaves it. Always: to the owner in IPIP, or in VXLAN where that is the
+    pool's. Never: direct. CrossSubnet: direct in the subnet, or when the fabric carries both directions, which it does
+    when both nodes speak to their ToR.
     """
     cluster = topology.cluster
     on_fabric = {session.node for session in tor_sessions(topology)} - {without_tor}
 
-    def mode(node: str) -> EncapsulationMode:
+    def mode(node: str) -> tuple[EncapsulationMode, Encapsulation]:
         pool = next(filter(None, map(cluster.pool, cluster.nodes[node].spec.pod_cidrs)), None)
-        return EncapsulationMode.NEVER if pool is None else pool.spec.ipip_mode
+        if pool is None:
+            return EncapsulationMode.NEVER, Encapsulation.DIRECT
+        if pool.spec.vxlan_mode is EncapsulationMode.NEVER:
+            return pool.spec.ipip_mode, Encapsulation.IPIP
+        return pool.spec.vxlan_mode, Encapsulation.VXLAN
 
     def one(source: str, destination: str) -> Encapsulation:
-        if source == destination or mode(destination) is EncapsulationMode.NEVER:
+        when, wrapped = mode(destination)
+        if source == destination or when is EncapsulationMode.NEVER:
             return Encapsulation.DIRECT
-        if mode(destination) is EncapsulationMode.ALWAYS:
-            return Encapsulation.IPIP
+        if when is EncapsulationMode.ALWAYS:
+            return wrapped
         same_subnet = cluster.address(destination).ip in cluster.address(source).network
         if same_subnet or {source, destination} <= on_fabric:
             return Encapsulation.DIRECT
-        return Encapsulation.IPIP
+        return wrapped
 
     return {(source, destination): one(source.node, destination.node) for source, destination in pairs(topology)}
 
@@ -146,16 +162,16 @@ def judge(
     """Compare what was captured of one ping of `pair` with what was expected.
 
     The request counts; a reply that travelled otherwise makes the pair mixed. Links are those of the file: a packet is
-    bare on the pod's veth and on tunl0 in any case. Between pods of one node nothing may be seen on a link, and the
-    node itself must have seen the request.
+    bare on the pod's veth and on the tunnel's device in any case. Between pods of one node nothing may be seen on a
+    link, and the node itself must have seen the request.
     """
     source, destination = pair
     seen = sorted(sightings, key=lambda sighting: sighting.time)
     on_links = [one for one in seen if one.interface in topology.interfaces(one.node)]
-    request = _carried(one.encapsulated for one in on_links if not one.reply)
-    reply = _carried(one.encapsulated for one in on_links if one.reply)
+    request = _carried(one.wrapping for one in on_links if not one.reply)
+    reply = _carried(one.wrapping for one in on_links if one.reply)
     if source.node == destination.node and request is Encapsulation.UNSEEN:
-        inside = (one.encapsulated for one in seen if one.node == source.node and not one.reply)
+        inside = (one.wrapping for one in seen if one.node == source.node and not one.reply)
         request = _carried(inside)
     carried = request
     strayed = source.node == destination.node and bool(on_links)
@@ -178,7 +194,7 @@ def summary(topology: Topology, verdicts: Iterable[Verdict], seconds: float) -> 
     """The figures of a check. Each reachable pair is direct or encapsulated: encapsulated if any link carried it so."""
     verdicts = list(verdicts)
     reachable = [verdict for verdict in verdicts if verdict.reachable]
-    encapsulated = sum(verdict.carried in (Encapsulation.IPIP, Encapsulation.MIXED) for verdict in reachable)
+    encapsulated = sum(verdict.carried in _WRAPPED for verdict in reachable)
     return {
         "topology": topology.name,
         "pairs": len(verdicts),
@@ -202,11 +218,11 @@ def row(verdict: Verdict) -> list[str | float | None]:
     ]
 
 
-def _carried(encapsulated: Iterable[bool]) -> Encapsulation:
-    match set(encapsulated):
+def _carried(wrappings: Iterable[Wrapping]) -> Encapsulation:
+    match set(wrappings):
         case found if not found:
             return Encapsulation.UNSEEN
         case found if len(found) > 1:
             return Encapsulation.MIXED
         case found:
-            return Encapsulation.IPIP if True in found else Encapsulation.DIRECT
+            return _CARRIED[found.pop()]

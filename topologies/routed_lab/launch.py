@@ -19,7 +19,7 @@ SWEEP_SECONDS: Final = 60.0
 """How long removing what a killed lab left in the host kernel may take."""
 
 _SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PRELOADED = frozenset({"bridge", "ipip", "veth"})  # modules named as their link kind; others load when first asked for
+_PRELOADED = frozenset({"bridge", "ipip", "veth", "vxlan"})  # named as their link kind; others load when asked for
 
 
 RUNNER: Final = (sys.executable, "-m", "routed_lab.runner")

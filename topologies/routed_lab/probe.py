@@ -107,7 +107,7 @@ class Probe:
                 if echo is None or (echo.token.run, echo.token.round) != (self._run, self._round):
                     continue
                 if isinstance(key.data, str):
-                    sighting = Sighting(key.data, address[0], _time(control), echo.reply, echo.encapsulated)
+                    sighting = Sighting(key.data, address[0], _time(control), echo.reply, echo.wrapping)
                     seen[echo.token.pair].append(sighting)
                 elif echo.reply:
                     replied.add(echo.token.pair)

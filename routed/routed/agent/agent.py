@@ -22,6 +22,7 @@ from functools import partial
 
 from routed.agent.backoff import Backoff
 from routed.agent.bgp_observation import BgpObservation, Tally
+from routed.agent.changeover import Changeover
 from routed.agent.cluster_source import Reading, readings
 from routed.agent.drain_source import drains
 from routed.agent.explainer import Explainer
@@ -35,7 +36,7 @@ from routed.agent.pages import serve
 from routed.agent.path_source import PathSource
 from routed.agent.programmer import Programmer
 from routed.agent.routing import Routing
-from routed.agent.status import Observation
+from routed.agent.status import Observation, TunnelDevice
 from routed.agent.tunnel_address import TunnelAddress
 from routed.config import AgentConfig
 from routed.errors import EnvironmentFault, OperatorError
@@ -52,7 +53,7 @@ from routed_bgp.speaker import SessionDown, SessionUp, Speaker, SpeakerFailed, S
 from routed_cni.plugin import Plugin
 from routed_felix.dataplane import Dataplane, Kernel
 from routed_felix.monitor import Changes, Monitor
-from routed_felix.state import Settings
+from routed_felix.state import Encapsulation, Settings
 from routed_felix.view import View
 
 _log = logging.getLogger("routed.agent")
@@ -106,8 +107,10 @@ class Agent:
         best = {family: self._routing.rib.best(family) for family in Family}
         self._paths = PathSource(config.node, best, config.bgp_sync_seconds)
         self._sharing = partial(multipath, ebgp=config.bgp_multipath_ebgp, ibgp=config.bgp_multipath_ibgp)
-        self._tunnel = TunnelAddress(parts.allocator, config.node, config.tunnel_device)
+        devices = {Encapsulation.TUNNEL: config.tunnel_device, Encapsulation.VXLAN: config.vxlan_device}
+        self._tunnel = TunnelAddress(parts.allocator, config.node, devices)
         self._tunnel_address: Address | None = None
+        self._changeover = Changeover()
         self._tally = Tally()
         self._faults = Faults()
         self._gate = Gate(config.bgp_sync_seconds, holds_routes=True)
@@ -234,6 +237,7 @@ class Agent:
         self._faults.set(Subject.TUNNEL, self._tunnel.fault)
         # from here to the speaker nothing is awaited: a cluster without its sessions would count as in sync
         self._cluster, self._tunnel_address = cluster, tunnel_address
+        self._changeover.adopt(cluster, self._now())
         self._paths.adopt(cluster, self._now())
         self._gate.begin(self._now())
         await self._routing.adopt(cluster)
@@ -342,6 +346,7 @@ class Agent:
             if waiting and (self._gate.in_sync or self._routing.whole(now)):
                 self._routing.release()
             if self._known:
+                self._changeover.settle(now)
                 async with self._kernel:
                     started = time.monotonic()
                     # only now: a pod that was wired while we waited has its route, and the events say so
@@ -387,6 +392,7 @@ class Agent:
         times = [self._routing.next_deadline]
         if self._known:  # else nobody would meet these, and they would be due for ever
             times += [self._gate.next_deadline, self._programmer.next_deadline, self._paths.next_deadline]
+            times.append(self._changeover.next_deadline)
         soonest = min((each for each in times if each is not None), default=None)
         try:
             async with asyncio.timeout(None if soonest is None else max(0.0, soonest - self._now())):
@@ -412,7 +418,7 @@ class Agent:
     def _view(self, kernel: Kernel, family: Family) -> View:
         return View(
             node=self._config.node,
-            cluster=self._cluster,
+            cluster=self._changeover.cluster,
             family=family,
             best=self._paths.best(family),
             peers=tuple(session.peer for session in self._routing.sessions),
@@ -421,10 +427,12 @@ class Agent:
             interfaces=kernel.interfaces,
             underlay=kernel.underlay if family is Family.IPV4 else kernel.underlay6,
             tunnel=kernel.tunnel,
+            vxlan=kernel.vxlan,
             tunnel_address=self._tunnel_address,
             settings=self._settings,
             sharing=self._sharing,
             lost=frozenset(self._fail_over.lost),
+            kept=self._changeover.kept,
         )
 
     # ---- what is told
@@ -488,9 +496,16 @@ class Agent:
             decisions=programmer.decisions(),
             problems=programmer.problems,
             report=programmer.report,
-            tunnel_wanted=programmer.tunnel_wanted,
-            tunnel_device=self._config.tunnel_device,
-            tunnel_available=any(view.tunnel for view in programmer.views.values()),
+            tunnel=TunnelDevice(
+                self._config.tunnel_device,
+                needed=programmer.needs(Encapsulation.TUNNEL),
+                available=any(view.tunnel for view in programmer.views.values()),
+            ),
+            vxlan=TunnelDevice(
+                self._config.vxlan_device,
+                needed=programmer.needs(Encapsulation.VXLAN),
+                available=any(view.vxlan for view in programmer.views.values()),
+            ),
             tunnel_address=self._tunnel_address,
             addresses_in_use=len(self._parts.allocator.allocations()),
             firewall=self._firewall.seen,

@@ -10,9 +10,9 @@ from prometheus_client.metrics_core import Metric
 
 from routed.agent.programmer import Counts, Work
 from routed.model.address import AnyHostAddress
-from routed_felix.state import Encapsulation, Key, Report, RouteKey
+from routed_felix.state import Encapsulation, FdbKey, Key, NeighbourKey, Report, RouteKey
 
-_KINDS = ("route", "address", "link", "sysctl")
+_KINDS = ("route", "address", "link", "sysctl", "neighbour", "fdb")
 
 
 class DataplaneCollector:
@@ -69,4 +69,8 @@ def _kind(key: Key) -> str:
         return "route"
     if isinstance(key, AnyHostAddress):
         return "address"
+    if isinstance(key, NeighbourKey):
+        return "neighbour"
+    if isinstance(key, FdbKey):
+        return "fdb"
     return "sysctl" if "/" in key else "link"

@@ -14,9 +14,9 @@ from routed.errors import OperatorError
 from routed.model.address import AnyAddress, AnyPrefix
 from routed.model.endpoint import Endpoint
 from routed_felix.fib import LOCAL, MAIN, UNICAST, FibAnswer
-from routed_felix.state import Encapsulation, Forwarding, Hop, Settings
+from routed_felix.state import TUNNELS, Encapsulation, Forwarding, Hop, Settings
 
-_ELSEWHERE = (Encapsulation.DIRECT, Encapsulation.TUNNEL, Encapsulation.LOCAL)
+_ELSEWHERE = (Encapsulation.DIRECT, *TUNNELS, Encapsulation.LOCAL)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from routed_bgp.policy import host
 from routed_cni.plugin import Plugin
 from routed_felix.fib import FibAnswer, ask
 from routed_felix.prefixes import PrefixMap
-from routed_felix.state import Encapsulation, Settings
+from routed_felix.state import TUNNELS, Settings
 
 _PARAMETERS = ("address", "from")
 
@@ -75,7 +75,7 @@ class Explainer:
         decision = next((each for each in decisions if each is not None), None)
         pool = PrefixMap(cluster.pools_of(family), family).longest(address)
         block = PrefixMap(cluster.blocks_of(family), family).longest(address)
-        tunnelled = decision is not None and decision.encapsulation is Encapsulation.TUNNEL and decision.hops
+        tunnelled = decision is not None and decision.encapsulation in TUNNELS and decision.hops
         end = decision.hops[0].gateway if decision is not None and tunnelled else None
         failures = self._programmer.report.failures
         return as_told(

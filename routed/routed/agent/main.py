@@ -74,7 +74,15 @@ async def _run(config: AgentConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    settings = Settings(config.route_protocol, config.route_metric, config.tunnel_device, config.nexthop_groups)
+    settings = Settings(
+        config.route_protocol,
+        config.route_metric,
+        config.tunnel_device,
+        config.nexthop_groups,
+        config.vxlan_device,
+        config.vxlan_vni,
+        config.vxlan_port,
+    )
     # closed from the last to the first: pods' requests end, then BGP goes silent, then the store
     async with AsyncExitStack() as stack:
         store = open_store(config.store)

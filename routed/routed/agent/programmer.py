@@ -20,6 +20,7 @@ from routed.model.address import AnyAddress, AnyPrefix, Family, HostAddress
 from routed.model.nlri import Nlri
 from routed_felix.calc import Calculator
 from routed_felix.dataplane import Dataplane, Kernel
+from routed_felix.fabric import encapsulation_of
 from routed_felix.monitor import Changes
 from routed_felix.state import Change, Encapsulation, Forwarding, Problem, Report
 from routed_felix.view import View
@@ -246,10 +247,11 @@ class Programmer:
         """What calc sees that an operator should look at; kept until the next round."""
         return tuple(problem for each in self._calculators.values() for problem in each.problems)
 
-    @property
-    def tunnel_wanted(self) -> bool:
-        """Whether the tunnel device should be there."""
-        return bool(self._calculators[Family.IPV4].node.links)
+    def needs(self, encapsulation: Encapsulation) -> bool:
+        """Whether a pool may have its packets wrapped so."""
+        view = self.views.get(Family.IPV4)
+        pools = view.cluster.ipv4_pools.values() if view is not None else ()
+        return any(encapsulation_of(pool) is encapsulation for pool in pools)
 
     def decision_for(self, prefix: AnyPrefix) -> Forwarding | None:
         """How packets to exactly this prefix leave the node, and why; None where it is neither ours nor learned."""

@@ -18,10 +18,18 @@ from routed.agent.firewall_keeper import FirewallSeen
 from routed.agent.firewall_metrics import FirewallCollector
 from routed.agent.programmer import Counts, Work
 from routed.model.address import Address
-from routed_felix.state import Forwarding, Problem, ProblemKind, Report
+from routed_felix.state import Forwarding, Problem, Report
 
 MOST_DECISIONS = 1000  # in one answer, so that a large table does not hold the event loop
-_NO_TUNNEL = (ProblemKind.MISSING_DRIVER, ProblemKind.TUNNEL_DEVICE_TAKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelDevice:
+    """A device that wraps packets. `needed`: a pool may want it. `available`: it is there or can be made."""
+
+    name: str
+    needed: bool
+    available: bool
 
 
 @dataclass(frozen=True)
@@ -37,9 +45,8 @@ class Observation:
     problems: tuple[Problem, ...]
     report: Report
     work: Work
-    tunnel_wanted: bool
-    tunnel_device: str
-    tunnel_available: bool
+    tunnel: TunnelDevice
+    vxlan: TunnelDevice
     tunnel_address: Address | None
     addresses_in_use: int
     endpoints: int
@@ -88,17 +95,22 @@ def status(seen: Observation) -> Mapping[str, Any]:
                 for each in islice(seen.decisions, MOST_DECISIONS)
             ],
         },
-        "tunnel": {
-            "device": seen.tunnel_device,
-            "needed": seen.tunnel_wanted or any(each.kind in _NO_TUNNEL for each in seen.problems),
-            "available": seen.tunnel_available,
-            "address": str(seen.tunnel_address) if seen.tunnel_address else None,
-        },
+        "tunnel": _tunnel(seen.tunnel, seen.tunnel_address),
+        "vxlan": _tunnel(seen.vxlan, seen.tunnel_address),
         "firewall": {"backend": seen.firewall.backend or None, "right": seen.firewall.right},
         "endpoints": seen.endpoints,
         "addresses_in_use": seen.addresses_in_use,
         "conflicts": [str(each) for each in (*seen.report.conflicts, *seen.report.warnings)],
         "problems": [*seen.faults, *(str(problem) for problem in seen.problems)],
+    }
+
+
+def _tunnel(device: TunnelDevice, address: Address | None) -> Mapping[str, Any]:
+    return {
+        "device": device.name,
+        "needed": device.needed,
+        "available": device.available,
+        "address": str(address) if address else None,
     }
 
 

@@ -28,7 +28,14 @@ def cleanup(config: AgentConfig) -> int:
 
     with _no_agent(config.run_dir):
         try:
-            removed = clean(Settings(config.route_protocol, config.route_metric, config.tunnel_device))
+            removed = clean(
+                Settings(
+                    config.route_protocol,
+                    config.route_metric,
+                    config.tunnel_device,
+                    vxlan_device=config.vxlan_device,
+                )
+            )
         except OSError as error:
             raise EnvironmentFault(
                 f"the kernel cannot be asked by netlink: {error.strerror}", hint="root needs CAP_NET_ADMIN here"
@@ -43,6 +50,7 @@ def render(removed: Removed, tunnel_device: str) -> str:
     lines += [f"removed the pod interface {name}" for name in removed.veths]
     lines += [f"removed the address {address} from {tunnel_device}" for address in removed.addresses]
     lines += [f"set {tunnel_device} down"] if removed.tunnel_down else []
+    lines += [f"removed {removed.vxlan}"] if removed.vxlan else []
     lines += [f"removed the firewall ({name})" for name in removed.firewall]
     lines = lines or ["nothing of routed was in this kernel"]
     lines += [f"left: {conflict.message}; {conflict.hint}" for conflict in removed.left]

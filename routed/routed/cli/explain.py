@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _ENCAPSULATIONS = {
     "direct": "direct",
     "ipip": "through an IPIP tunnel",
+    "vxlan": "through a VXLAN tunnel",
     "local": "to a pod of this node",
     "blackhole": "nowhere: no pod has it",
     "unreachable": "nowhere",

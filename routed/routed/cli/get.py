@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _HEADERS = {
     "Node": ("NAME", "ADDRESS", "AS", "POD CIDRS"),
-    "IPPool": ("NAME", "CIDR", "IPIP", "DISABLED", "BGP EXPORT"),
+    "IPPool": ("NAME", "CIDR", "IPIP", "VXLAN", "DISABLED", "BGP EXPORT"),
     "BGPPeer": ("NAME", "PEER", "AS", "NODE"),
     "BGPConfiguration": ("NAME", "AS", "MESH", "PORT"),
     "BGPFilter": ("NAME", "IMPORT IPV4", "IMPORT IPV6", "EXPORT IPV4", "EXPORT IPV6"),
@@ -99,7 +99,8 @@ def _row(resource: AnyResource) -> tuple[str, ...]:
             return resource.name, ", ".join(map(str, addresses)), as_number, ", ".join(map(str, spec.pod_cidrs))
         case IPPool(spec=spec):
             export = "no" if spec.disable_bgp_export else "yes"
-            return resource.name, str(spec.cidr), spec.ipip_mode, "yes" if spec.disabled else "no", export
+            disabled = "yes" if spec.disabled else "no"
+            return resource.name, str(spec.cidr), spec.ipip_mode, spec.vxlan_mode, disabled, export
         case BGPPeer(spec=spec):
             peer = f"nodes {spec.peer_selector}" if spec.peer_ip is None else str(spec.peer_ip)
             on = spec.node or ("every node" if spec.node_selector is None else f"nodes {spec.node_selector}")

@@ -35,7 +35,7 @@ class Routes(msgspec.Struct):
 
 
 class Tunnel(msgspec.Struct):
-    """The IPIP device. `needed`: a pool may encapsulate. `available`: the kernel has the driver."""
+    """The IPIP or the VXLAN device. `needed`: a pool may encapsulate. `available`: the kernel has the driver."""
 
     device: str = "tunl0"
     needed: bool = True
@@ -54,6 +54,7 @@ class Status(msgspec.Struct):
     sessions: list[Session] = []
     routes: Routes = msgspec.field(default_factory=Routes)
     tunnel: Tunnel | None = None
+    vxlan: Tunnel | None = None
     conflicts: list[Any] = []
     problems: list[Any] = []
 
@@ -80,8 +81,9 @@ def render(status: Status) -> str:
         parts[0] += f"\nnot ready because {status.reason}"
     if status.drain != "no":
         parts[0] += "\n" + output.colour(drained(status.drain), "yellow")
-    if status.tunnel and status.tunnel.needed:
-        parts[0] += f"\n{_tunnel(status.tunnel)}"
+    for tunnel, kind in ((status.tunnel, "ipip"), (status.vxlan, "vxlan")):
+        if tunnel and tunnel.needed:
+            parts[0] += f"\n{_tunnel(tunnel, kind)}"
     if status.sessions:
         rows = [_session(session) for session in status.sessions]
         parts.append(
@@ -108,10 +110,10 @@ def drained(phase: str) -> str:
     return "drained: nobody is told of this node's pods; `routed node undrain` puts it back into service"
 
 
-def _tunnel(tunnel: Tunnel) -> str:
+def _tunnel(tunnel: Tunnel, kind: str) -> str:
     if not tunnel.available:
-        missing = f"{tunnel.device}: the kernel has no IPIP driver: what needs the tunnel is not reached"
-        return output.colour(missing, "red") + " (modprobe ipip)"
+        missing = f"{tunnel.device}: the kernel has no {kind.upper()} driver: what needs the tunnel is not reached"
+        return output.colour(missing, "red") + f" (modprobe {kind})"
     return f"{tunnel.device}: address {tunnel.address or 'none yet'}"
 
 

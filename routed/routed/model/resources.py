@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from ipaddress import IPv6Interface
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -91,7 +91,13 @@ class IPPoolSpec(Schema, frozen=True):
             "fabric does not reach."
         ),
     ] = EncapsulationMode.NEVER
-    vxlan_mode: Annotated[Literal["Never"], Meta(description="There is no VXLAN yet.")] = "Never"
+    vxlan_mode: Annotated[
+        EncapsulationMode,
+        Meta(
+            description="Likewise through a VXLAN tunnel, UDP, for kernels and fabrics that know or let through no "
+            "IPIP. IPv4 pools only; a pool has one of the two."
+        ),
+    ] = EncapsulationMode.NEVER
     nat_outgoing: Annotated[
         bool,
         Meta(description="Packets from it to an address in no pool leave the node with the node's address as source."),
@@ -102,6 +108,11 @@ class IPPoolSpec(Schema, frozen=True):
     disable_bgp_export: Annotated[
         bool, Meta(description="Its addresses are announced to no peer, except where a BGPFilter accepts them.")
     ] = msgspec.field(name="disableBGPExport", default=False)
+
+    @property
+    def encapsulation_mode(self) -> EncapsulationMode:
+        """When packets are encapsulated, whichever way: of the two modes one at least is Never."""
+        return self.vxlan_mode if self.ipip_mode is EncapsulationMode.NEVER else self.ipip_mode
 
 
 class Node(Resource, frozen=True, tag="Node", kw_only=True):

@@ -99,6 +99,7 @@ def _pools(pools: Sequence[IPPool], nodes: Iterable[Node]) -> Iterator[Problem]:
         if pool.spec.cidr.version == 6 and pool.spec.ipip_mode is not EncapsulationMode.NEVER:
             message = f"IPIP carries IPv4 only, and {pool.spec.cidr} is IPv6"
             yield Problem("IPPool", pool.name, "spec.ipipMode", message, "set ipipMode: Never")
+        yield from _vxlan(pool)
     subnets: dict[AnyPrefix, str] = {}
     for node in nodes:
         for _, host in _stated_addresses(node):
@@ -110,6 +111,18 @@ def _pools(pools: Sequence[IPPool], nodes: Iterable[Node]) -> Iterator[Problem]:
                     f"{claim.prefix} overlaps the subnet {subnet} of Node {node_name}",
                     "pods and nodes need ranges of their own",
                 )
+
+
+def _vxlan(pool: IPPool) -> Iterator[Problem]:
+    spec = pool.spec
+    if spec.vxlan_mode is EncapsulationMode.NEVER:
+        return
+    if spec.cidr.version == 6:
+        message = f"VXLAN carries IPv4 only in this version, and {spec.cidr} is IPv6"
+        yield Problem("IPPool", pool.name, "spec.vxlanMode", message, "set vxlanMode: Never")
+    elif spec.ipip_mode is not EncapsulationMode.NEVER:
+        message = f"{spec.vxlan_mode}, and spec.ipipMode is {spec.ipip_mode}: a pool has one encapsulation"
+        yield Problem("IPPool", pool.name, "spec.vxlanMode", message, "set one of vxlanMode and ipipMode to Never")
 
 
 def _pod_cidrs(nodes: Iterable[Node], pools: Sequence[IPPool]) -> Iterator[Problem]:

@@ -130,6 +130,27 @@ class Nda(IntEnum):
 
     DST = 1
     LLADDR = 2
+    CACHEINFO = 3
+    PROBES = 4
+    IFINDEX = 8
+    PROTOCOL = 12
+
+
+class IflaVxlan(IntEnum):
+    """linux/if_link.h: IFLA_VXLAN_*, the INFO_DATA of kind vxlan; those that concern us."""
+
+    ID = 1
+    GROUP = 2
+    LINK = 3
+    LOCAL = 4
+    LEARNING = 7
+    PORT = 15
+    GROUP6 = 16
+    LOCAL6 = 17
+    COLLECT_METADATA = 25
+    GBP = 23
+    GPE = 27
+    VNIFILTER = 30
 
 
 class Devconf(IntEnum):
@@ -161,6 +182,7 @@ RTN_PROHIBIT = 8
 RTNH_F_ONLINK = 4
 RTM_F_CLONED = 0x200
 NUD_PERMANENT = 0x80
+NTF_SELF = 0x02
 IFA_F_NODAD = 0x02
 
 RTMGRP_LINK = 1
@@ -169,6 +191,7 @@ RTMGRP_IPV4_IFADDR = 0x10
 RTMGRP_IPV4_ROUTE = 0x40
 RTMGRP_IPV6_IFADDR = 0x100
 RTMGRP_IPV6_ROUTE = 0x400
+RTNLGRP_NEIGH = 3  # the number of the group, for joining it later
 RTMGRP_NEXTHOP = 1 << 31  # RTNLGRP_NEXTHOP is group 32, the last that fits
 RTMGRP_IPV4_NETCONF = 1 << 23  # RTNLGRP_IPV4_NETCONF is group 24; the header has no RTMGRP name for it
 
@@ -178,6 +201,8 @@ SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
 NETLINK_GET_STRICT_CHK = 12
+NETLINK_ADD_MEMBERSHIP = 1
+NETLINK_DROP_MEMBERSHIP = 2
 SO_ATTACH_FILTER = 26
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33

@@ -21,6 +21,7 @@ _TYPE_MASK = 0x3FFF
 
 AF_INET = 2
 AF_INET6 = 10
+AF_BRIDGE = 7
 
 
 @dataclass(frozen=True, slots=True)

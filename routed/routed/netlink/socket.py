@@ -27,9 +27,8 @@ _SMALL_CHUNK = 32  # where the buffers have the default size, 208 KiB, and an an
 _TIMEOUT = 5.0
 _TRIES = 3  # sends of a chunk whose acknowledgement was lost
 _DATAGRAM = 1 << 17
-_FILTER = struct.Struct("=HBBI")  # linux/filter.h: struct sock_filter
+_FILTER_STEP = 8  # bytes of a struct sock_filter
 _FILTER_PROGRAM = struct.Struct("@HP")  # struct sock_fprog
-_SENDER_AT = 12  # nlmsg_pid in struct nlmsghdr
 
 
 class NetlinkError(OSError):
@@ -244,19 +243,19 @@ class Netlink:
                     raise NetlinkError(reason, os.strerror(reason))
                 offset += (length + 3) & ~3
 
-    def ignore(self, port: int) -> None:
-        """Have the kernel leave out events that the socket of `port` caused, before they cost anything here."""
-        program = b"".join(
-            (
-                _FILTER.pack(0x20, 0, 0, _SENDER_AT),  # load the word there, which the kernel takes as big-endian
-                _FILTER.pack(0x15, 0, 1, socket.htonl(port)),  # equal: go on; else skip one
-                _FILTER.pack(0x06, 0, 0, 0),  # nothing of it
-                _FILTER.pack(0x06, 0, 0, 0xFFFFFFFF),  # all of it
-            )
-        )
+    def only(self, program: bytes) -> None:
+        """Be given only the events that `program` (`netlink.filter`) lets pass, in place of an earlier one."""
         buffer = ctypes.create_string_buffer(program, len(program))
-        option = _FILTER_PROGRAM.pack(len(program) // _FILTER.size, ctypes.addressof(buffer))
+        option = _FILTER_PROGRAM.pack(len(program) // _FILTER_STEP, ctypes.addressof(buffer))
         self._socket.setsockopt(socket.SOL_SOCKET, c.SO_ATTACH_FILTER, option)
+
+    def join(self, group: int) -> None:
+        """Subscribe to a group of events, by its number (RTNLGRP_*)."""
+        self._socket.setsockopt(c.SOL_NETLINK, c.NETLINK_ADD_MEMBERSHIP, group)
+
+    def leave(self, group: int) -> None:
+        """End that subscription."""
+        self._socket.setsockopt(c.SOL_NETLINK, c.NETLINK_DROP_MEMBERSHIP, group)
 
     def events(self) -> list[Message]:
         """What a subscribed socket has to tell now, without waiting; OSError ENOBUFS when some were lost."""

@@ -81,8 +81,8 @@ class World:
     def set_sysctl(self, key: str, value: str) -> None:
         self._run("nsenter", f"--net={self.path}", "sh", "-c", f"echo {value} > /proc/sys/{key}")
 
-    def listen(self) -> Listener:
-        return Listener(self.path)
+    def listen(self, *, neighbours: bool = False) -> Listener:
+        return Listener(self.path, 0x4 if neighbours else 0)
 
     @staticmethod
     def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -102,7 +102,7 @@ class Listener:
     """Counts link, address, route and nexthop events of a namespace: a bare socket, so that silence is the kernel's
     word."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, more_groups: int = 0) -> None:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         target = os.open(path, os.O_RDONLY)
         libc = ctypes.CDLL(None, use_errno=True)
@@ -113,7 +113,7 @@ class Listener:
             assert libc.setns(home, 0x40000000) == 0
             os.close(target)
             os.close(home)
-        self._socket.bind((0, 0x1 | 0x10 | 0x40 | 1 << 31))
+        self._socket.bind((0, 0x1 | 0x10 | 0x40 | 1 << 31 | more_groups))
         self._socket.setblocking(False)
 
     def __enter__(self) -> Listener:

@@ -1,4 +1,4 @@
-"""A whole lab on this machine's own kernel, for which no pool may need the tunnel; and nothing of it afterwards."""
+"""A whole lab on this machine's own kernel, for which no pool may need IPIP; and nothing of it afterwards."""
 
 from __future__ import annotations
 
@@ -49,6 +49,22 @@ def test_a_lab_on_the_host_kernel_reaches_all_pods_and_leaves_nothing(topology: 
         "topology": NAME, "pairs": 56, "reachable": 56, "direct": 56, "encapsulated": 0, "wrong": 0,
     }  # fmt: skip
     assert remains() == []
+
+
+def test_the_variant_with_vxlan_falls_back_to_it_and_returns(topology: Path) -> None:
+    variant = topology.parent / "two-racks-tor" / "vxlan.yaml"
+    assert lab("up", topology, "--kernel", "host", "--resources", variant).returncode == 0
+    try:
+        rounds: list[tuple[str, ...]] = [(), ("--without-tor", "node-a1"), ()]
+        found = [json.loads(lab("check", topology, "--json", *more).stdout) for more in rounds]
+    finally:
+        down = lab("down", topology)
+    assert [(each["direct"], each["encapsulated"], each["wrong"]) for each in found] == [
+        (56, 0, 0),
+        (40, 16, 0),
+        (56, 0, 0),
+    ]
+    assert (down.returncode, remains()) == (0, [])
 
 
 def test_what_cannot_come_up_leaves_nothing(topology: Path) -> None:

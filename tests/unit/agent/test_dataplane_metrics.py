@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from prometheus_client import CollectorRegistry
 
 from routed.agent.dataplane_metrics import DataplaneCollector
 from routed.agent.programmer import Counts, Work
-from routed_felix.state import Encapsulation, Report, RouteKey
+from routed_felix.state import Encapsulation, FdbKey, NeighbourKey, Report, RouteKey
 
 PREFIX = IPv4Network("10.244.1.0/24")
 
@@ -18,6 +18,8 @@ def test_counts_failures_by_kind_and_work_are_told() -> None:
         RouteKey(PREFIX, 1024): "network unreachable",
         IPv4Interface("10.244.1.1/32"): "no such device",
         "tunl0": "no IPIP driver",
+        NeighbourKey("vxlan.routed", IPv4Address("10.2.2.21")): "no buffer space available",
+        FdbKey("vxlan.routed", "02:72:0a:02:02:15"): "no buffer space available",
         "net/ipv4/ip_forward": "read-only file system",
         "net/ipv4/conf/eth1/rp_filter": "read-only file system",
     }
@@ -35,8 +37,8 @@ def test_counts_failures_by_kind_and_work_are_told() -> None:
 
     states = {state: told("dataplane_routes", state=state) for state in ("desired", "programmed", "dirty")}
     assert states == {"desired": 5, "programmed": 3, "dirty": 2}
-    kinds = {kind: told("dataplane_failures", kind=kind) for kind in ("route", "address", "link", "sysctl")}
-    assert kinds == {"route": 1, "address": 1, "link": 1, "sysctl": 2}
+    expected = {"route": 1, "address": 1, "link": 1, "sysctl": 2, "neighbour": 1, "fdb": 1}
+    assert {kind: told("dataplane_failures", kind=kind) for kind in expected} == expected
     assert told("dataplane_conflicts") == 2
     assert told("forwarding_prefixes", encapsulation="direct") == 4
     assert told("forwarding_prefixes", encapsulation="ipip") == 0

@@ -18,6 +18,7 @@ from routed_felix.state import Encapsulation, Forwarding, Hop, Reason, RouteKey,
 ADDRESS, TOR, MEMBER = IPv4Address("10.244.3.7"), IPv4Address("10.1.1.1"), IPv4Address("10.2.2.21")
 BLOCK = IPv4Network("10.244.3.0/24")
 DIRECT, TUNNEL = Hop("eth1", TOR), Hop("tunl0", MEMBER, onlink=True)
+VXLAN = Hop("vxlan.routed", MEMBER, onlink=True)
 POD = Endpoint("c0ffee11", "eth0", IPv4Address("10.244.1.5"), "rtd0011")
 
 
@@ -50,6 +51,7 @@ def seen(decision: Forwarding | None, kernel: FibAnswer, **more: Any) -> Seen:
 AGREED = {
     "direct": (decided(Encapsulation.DIRECT, DIRECT), ours(DIRECT)),
     "tunnel": (decided(Encapsulation.TUNNEL, TUNNEL), ours(TUNNEL)),
+    "VXLAN": (decided(Encapsulation.VXLAN, VXLAN), ours(VXLAN)),
     "shared, in any order": (decided(Encapsulation.DIRECT, DIRECT, Hop("eth2", TOR)), ours(Hop("eth2", TOR), DIRECT)),
     "an address of the node": (None, FibAnswer("local", prefix=BLOCK)),
     "not ours to decide": (None, ours(DIRECT, protocol=3, metric=0)),

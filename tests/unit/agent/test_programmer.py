@@ -188,6 +188,7 @@ def test_counts_and_decisions_are_there_without_making_them_all(bench: Bench) ->
     assert counts.by_encapsulation == {
         Encapsulation.DIRECT: 1,
         Encapsulation.TUNNEL: 1,
+        Encapsulation.VXLAN: 0,
         Encapsulation.BLACKHOLE: 1,
         Encapsulation.UNREACHABLE: 1,
         Encapsulation.LOCAL: 0,
@@ -200,7 +201,8 @@ def test_counts_and_decisions_are_there_without_making_them_all(bench: Bench) ->
         IPv4Network(each) for each in (B1, "192.168.22.0/26", "172.16.0.0/24", "192.168.11.0/26")
     }
     assert len(bench.programmer.problems) == 1
-    assert bench.programmer.tunnel_wanted
+    assert bench.programmer.needs(Encapsulation.TUNNEL)
+    assert not bench.programmer.needs(Encapsulation.VXLAN)
 
 
 def test_events_are_handed_on_and_told_apart_from_silence(bench: Bench) -> None:

@@ -75,6 +75,7 @@ def test_what_was_removed_left_and_refused_is_said():
         veths=("rtd0",),
         addresses=("10.244.0.1/32",),
         tunnel_down=True,
+        vxlan="vxlan.routed",
         left=(Left("10.9.9.9/32 is on tunl0", "remove it"),),  # type: ignore[arg-type]
         failures=("link rtd1: busy",),
     )
@@ -83,6 +84,7 @@ def test_what_was_removed_left_and_refused_is_said():
         "removed the pod interface rtd0",
         "removed the address 10.244.0.1/32 from tunl0",
         "set tunl0 down",
+        "removed vxlan.routed",
         "left: 10.9.9.9/32 is on tunl0; remove it",
         "failed: link rtd1: busy",
     ]

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from tests.unit.cli import agents
 
-from routed.cli.status import Status, render
+from routed.cli.status import Status, Tunnel, render
 
 ANSWER = {
     "node": "a1",
@@ -67,6 +67,14 @@ Problems:
 @pytest.mark.parametrize(("phase", "said"), [("lowered", "marked as going away"), ("withdrawn", "drained: nobody")])
 def test_a_node_that_is_drained_says_so(phase, said):
     assert said in render(Status("a1", drain=phase))
+
+
+def test_the_vxlan_device_is_shown_where_a_pool_needs_it():
+    there = Tunnel("vxlan.routed", needed=True, available=True, address="10.244.1.1")
+    assert "vxlan.routed: address 10.244.1.1" in render(Status("a1", vxlan=there))
+    missing = Tunnel("vxlan.routed", needed=True, available=False)
+    assert "vxlan.routed: the kernel has no VXLAN driver" in render(Status("a1", vxlan=missing))
+    assert "vxlan" not in render(Status("a1", vxlan=Tunnel("vxlan.routed", needed=False)))
 
 
 def test_json_is_the_agents_own_answer_and_nothing_else(run, monkeypatch):

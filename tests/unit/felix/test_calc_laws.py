@@ -18,7 +18,7 @@ from routed.model.nlri import to_prefix
 from routed_felix.calc import View, desired
 from routed_felix.prefixes import PrefixMap
 from routed_felix.resolve import Resolver
-from routed_felix.state import Encapsulation, Hop, UnderlayRoute
+from routed_felix.state import TUNNELS, Encapsulation, FdbKey, Hop, NeighbourKey, UnderlayRoute
 
 HOPS = ["10.1.1.1", "10.1.1.2", "10.1.1.11", "10.1.1.12", "10.2.2.21", "10.2.2.22", "10.9.9.9", "172.31.0.1"]
 PREFIXES = [
@@ -32,6 +32,8 @@ PREFIXES = [
     "0.0.0.0/0",
 ]
 MODES = ["CrossSubnet", "Always", "Never"]
+WAYS = [{"mode": mode} for mode in MODES] + [{"mode": "Never", "vxlan": mode} for mode in MODES if mode != "Never"]
+DEVICES = {Encapsulation.TUNNEL: "tunl0", Encapsulation.VXLAN: "vxlan.routed"}
 INTERFACES = [
     LO,
     ETH1,
@@ -57,9 +59,9 @@ ENDPOINTS = [
 @st.composite
 def views(draw: st.DrawFn) -> View:
     nodes = [node(name, *words) for name, words in NODES.items() if draw(st.booleans()) or name == "a1"]
-    pools = [pool("pods", "192.168.0.0/16", draw(st.sampled_from(MODES)))]
+    pools = [pool("pods", "192.168.0.0/16", **draw(st.sampled_from(WAYS)))]
     if draw(st.booleans()):
-        pools.append(pool("more", "172.16.0.0/16", draw(st.sampled_from(MODES))))
+        pools.append(pool("more", "172.16.0.0/16", **draw(st.sampled_from(WAYS))))
     best = draw(
         st.dictionaries(
             st.sampled_from(PREFIXES), st.lists(st.sampled_from(HOPS), min_size=1, max_size=3, unique=True).map(tuple)
@@ -73,6 +75,7 @@ def views(draw: st.DrawFn) -> View:
         underlay=tuple(draw(st.lists(st.sampled_from(UNDERLAY), unique=True))),
         endpoints=tuple(draw(st.lists(st.sampled_from(ENDPOINTS), unique=True))),
         tunnel=draw(st.booleans()),
+        vxlan=draw(st.booleans()),
         tunnel_address=draw(st.sampled_from([None, IPv4Address("192.168.11.1")])),
         node=draw(st.sampled_from(["a1", "b1", "a9"])),
     )
@@ -93,7 +96,7 @@ def test_every_learned_prefix_that_is_not_ours_gets_exactly_one_decision(given_v
 @given(views())
 def test_a_prefix_in_a_pool_with_a_resolvable_path_to_a_member_is_never_unreachable(given_view: View) -> None:
     result = desired(given_view)
-    resolver = Resolver(given_view.interfaces, given_view.underlay, "tunl0")
+    resolver = Resolver(given_view.interfaces, given_view.underlay, ("tunl0",))
     mine = {a.ip for i in given_view.interfaces.values() for a in i.addresses}
     for prefix, paths in ((to_prefix(nlri), paths) for nlri, paths in given_view.best.items()):
         owner = given_view.cluster.owner(prefix)
@@ -108,10 +111,10 @@ def test_a_prefix_in_a_pool_with_a_resolvable_path_to_a_member_is_never_unreacha
 @given(views())
 def test_tunnels_end_at_members_other_than_us_and_only_there(given_view: View) -> None:
     for decision in desired(given_view).decisions.values():
-        if decision.encapsulation is Encapsulation.TUNNEL:
+        if decision.encapsulation in TUNNELS:
             assert decision.hops
             for hop in decision.hops:
-                assert hop.device == "tunl0"
+                assert hop.device == DEVICES[decision.encapsulation]
                 assert hop.gateway is not None
                 assert given_view.cluster.members[hop.gateway] != given_view.node
 
@@ -119,11 +122,24 @@ def test_tunnels_end_at_members_other_than_us_and_only_there(given_view: View) -
 @given(views())
 def test_tunnels_are_programmed_if_and_only_if_the_driver_is_there(given_view: View) -> None:
     result = desired(given_view)
+    there = {
+        Encapsulation.TUNNEL: given_view.tunnel,
+        Encapsulation.VXLAN: given_view.vxlan and given_view.node in given_view.cluster.nodes,
+    }
     for decision in result.decisions.values():
-        if decision.encapsulation is Encapsulation.TUNNEL:
-            assert (decision.key is not None) == given_view.tunnel
-    through = [route for route in result.routes.values() if any(hop.device == "tunl0" for hop in route.hops)]
-    assert bool(result.links) or not through
+        if decision.encapsulation in TUNNELS:
+            assert (decision.key is not None) == there[decision.encapsulation]
+    through = {hop.device for route in result.routes.values() for hop in route.hops} & set(DEVICES.values())
+    assert through <= result.links.keys()
+
+
+@given(views())
+def test_whoever_a_vxlan_route_leads_to_has_a_mac_address_and_a_way_to_it(given_view: View) -> None:
+    result = desired(given_view)
+    for hop in (hop for route in result.routes.values() for hop in route.hops if hop.device == "vxlan.routed"):
+        assert isinstance(hop.gateway, IPv4Address)
+        mac = result.neighbours[NeighbourKey(hop.device, hop.gateway)]
+        assert result.fdb[FdbKey(hop.device, mac)] == hop.gateway
 
 
 @given(views())
@@ -131,8 +147,8 @@ def test_a_pool_that_is_never_has_neither_tunnel_nor_source(given_view: View) ->
     result = desired(given_view)
     for prefix, decision in result.decisions.items():
         pool_of = given_view.cluster.pool(prefix)
-        if pool_of is not None and pool_of.spec.ipip_mode == "Never" and decision.key:
-            assert decision.encapsulation is not Encapsulation.TUNNEL
+        if pool_of is not None and pool_of.spec.encapsulation_mode == "Never" and decision.key:
+            assert decision.encapsulation not in TUNNELS
             assert result.routes[decision.key].source is None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.felix.test_calc_laws import ENDPOINTS, HOPS, INTERFACES, MODES, PREFIXES, UNDERLAY
+from tests.unit.felix.test_calc_laws import ENDPOINTS, HOPS, INTERFACES, PREFIXES, UNDERLAY, WAYS
 from tests.unit.felix.words import B1, NODES, TOR, all_of_them, cluster, learned, nlri, node, paths, pool, view
 
 from routed.model.cluster import Cluster
@@ -26,16 +26,16 @@ routes_of = st.tuples(
     st.lists(st.sampled_from(HOPS), max_size=3, unique=True).map(tuple),
 )
 clusters = st.builds(
-    lambda names, mode, more: Cluster.of(
+    lambda names, way, more: Cluster.of(
         [
             *(node(name, *NODES[name]) for name in names),
-            pool("pods", "192.168.0.0/16", mode),
-            *([pool("more", "172.16.0.0/16", more)] if more else []),
+            pool("pods", "192.168.0.0/16", **way),
+            *([pool("more", "172.16.0.0/16", **more)] if more else []),
         ]
     ),
     st.sets(st.sampled_from(list(NODES))),
-    st.sampled_from(MODES),
-    st.none() | st.sampled_from(MODES),
+    st.sampled_from(WAYS),
+    st.none() | st.sampled_from(WAYS),
 )
 surroundings = st.one_of(
     clusters.map(lambda value: {"cluster": value}),
@@ -45,6 +45,7 @@ surroundings = st.one_of(
     st.lists(st.sampled_from(UNDERLAY), unique=True).map(lambda found: {"underlay": tuple(found)}),
     st.lists(st.sampled_from(ENDPOINTS), unique=True).map(lambda found: {"endpoints": tuple(found)}),
     st.booleans().map(lambda there: {"tunnel": there}),
+    st.booleans().map(lambda there: {"vxlan": there}),
     st.sampled_from([only_the_best, all_of_them]).map(lambda sharing: {"sharing": sharing}),
     st.sampled_from([None, IPv4Interface("192.168.11.1/32").ip]).map(lambda found: {"tunnel_address": found}),
     st.sampled_from([(), (IPv4Network("192.168.11.0/26"),)]).map(lambda found: {"blocks": found}),

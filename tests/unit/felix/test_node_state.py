@@ -62,7 +62,7 @@ def test_ipv6_is_forwarded_by_a_node_that_has_an_ipv6_block() -> None:
 def test_the_tunnel_device_is_wanted_up_with_the_underlays_mtu_less_the_outer_header() -> None:
     result = desired(view())
     assert result.links == {"tunl0": Link("ipip", 1480)}
-    assert result.addresses == {IPv4Interface("192.168.11.1/32"): "tunl0"}
+    assert result.addresses == {IPv4Interface("192.168.11.1/32"): ("tunl0",)}
 
 
 def test_the_smallest_mtu_on_the_way_to_members_counts_and_other_interfaces_do_not() -> None:

@@ -42,14 +42,25 @@ def node(name: str, address: str, *blocks: str) -> Node:
     return Node(metadata=Metadata(name=name), spec=spec)
 
 
-def pool(name: str, cidr: str, mode: str, *, disabled: bool = False) -> IPPool:
-    spec = IPPoolSpec(cidr=IPv4Network(cidr), ipip_mode=EncapsulationMode(mode), disabled=disabled)
+def pool(name: str, cidr: str, mode: str, *, vxlan: str = "Never", disabled: bool = False) -> IPPool:
+    spec = IPPoolSpec(
+        cidr=IPv4Network(cidr),
+        ipip_mode=EncapsulationMode(mode),
+        vxlan_mode=EncapsulationMode(vxlan),
+        disabled=disabled,
+    )
     return IPPool(metadata=Metadata(name=name), spec=spec)
 
 
 def cluster(mode: str = "CrossSubnet", **nodes: tuple[str, ...]) -> Cluster:
     stated = {**NODES, **nodes}
     return Cluster.of([*(node(name, *words) for name, words in stated.items()), pool("pods", "192.168.0.0/16", mode)])
+
+
+def vxlan(mode: str = "CrossSubnet") -> Cluster:
+    """The same with VXLAN in place of IPIP."""
+    pods = pool("pods", "192.168.0.0/16", "Never", vxlan=mode)
+    return Cluster.of([*(node(name, *words) for name, words in NODES.items()), pods])
 
 
 def path(next_hop: str, *, peer: str | None = None, preference: int = 90, member: bool = False) -> Path:
@@ -97,6 +108,7 @@ def view(**changes: Any) -> View:
         "underlay": (DEFAULT,),
         "tunnel_address": IPv4Address("192.168.11.1"),
         "tunnel": True,
+        "vxlan": True,
     }
     return View(**{**ours, **changes})
 

@@ -1,4 +1,4 @@
-"""Echoes with a token: recognised bare and in protocol 4, and nothing else taken for one."""
+"""Echoes with a token: recognised bare, in protocol 4 and in VXLAN, and nothing else taken for one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routed_lab import capture
-from routed_lab.capture import Echo, Token
+from routed_lab.capture import Echo, Token, Wrapping
 
 NUMBERS = st.integers(0, 2**32 - 1)
 TOKENS = st.builds(Token, st.binary(min_size=8, max_size=8), NUMBERS, NUMBERS)
@@ -23,6 +23,13 @@ def ip(protocol: int, payload: bytes, *, options: bytes = b"", fragment: int = 0
     return fixed + options + payload
 
 
+def vxlan(packet: bytes, *, port: int = 4789, ethertype: int = 0x0800) -> bytes:
+    """The IPv4 packet that carries `packet` from node to node."""
+    frame = bytes(12) + ethertype.to_bytes(2) + packet
+    header = struct.pack("!BxxxI", 0x08, 4096 << 8)
+    return ip(17, struct.pack("!HHHH", 50000, port, 16 + len(frame), 0) + header + frame)
+
+
 def reply_to(request: bytes) -> bytes:
     """What a kernel answers: the same message with another type."""
     return b"\0" + request[1:]
@@ -32,21 +39,34 @@ def reply_to(request: bytes) -> bytes:
 def test_a_request_is_recognised_by_its_token(token: Token, options: bytes):
     packet = ip(1, capture.request(token), options=options)
 
-    assert capture.parse(packet) == Echo(token, reply=False, encapsulated=False)
+    assert capture.parse(packet) == Echo(token, reply=False, wrapping=Wrapping.BARE)
 
 
 @given(TOKENS, OPTIONS, OPTIONS)
 def test_a_request_is_recognised_inside_protocol_4(token: Token, outer: bytes, inner: bytes):
     packet = ip(4, ip(1, capture.request(token), options=inner), options=outer)
 
-    assert capture.parse(packet) == Echo(token, reply=False, encapsulated=True)
+    assert capture.parse(packet) == Echo(token, reply=False, wrapping=Wrapping.IPIP)
+
+
+@given(TOKENS, OPTIONS)
+def test_a_request_is_recognised_inside_vxlan(token: Token, inner: bytes):
+    packet = vxlan(ip(1, capture.request(token), options=inner))
+
+    assert capture.parse(packet) == Echo(token, reply=False, wrapping=Wrapping.VXLAN)
+
+
+@given(TOKENS)
+def test_other_udp_and_other_frames_are_no_ping(token: Token):
+    assert capture.parse(vxlan(ip(1, capture.request(token)), port=8472)) is None
+    assert capture.parse(vxlan(ip(1, capture.request(token)), ethertype=0x0806)) is None
 
 
 @given(TOKENS)
 def test_a_reply_is_told_from_its_request(token: Token):
     packet = ip(1, reply_to(capture.request(token)))
 
-    assert capture.parse(packet) == Echo(token, reply=True, encapsulated=False)
+    assert capture.parse(packet) == Echo(token, reply=True, wrapping=Wrapping.BARE)
 
 
 @given(TOKENS, st.binary(max_size=32))
@@ -81,7 +101,8 @@ def test_any_other_bytes_are_no_ping(packet: bytes):
 
 @given(TOKENS, st.data())
 def test_a_cut_or_changed_ping_raises_nothing(token: Token, data: st.DataObject):
-    packet = bytearray(ip(4, ip(1, capture.request(token))))
+    wrap = data.draw(st.sampled_from([vxlan, lambda packet: ip(4, packet)]))
+    packet = bytearray(wrap(ip(1, capture.request(token))))
     del packet[data.draw(st.integers(0, len(packet))) :]
     if packet:
         packet[data.draw(st.integers(0, len(packet) - 1))] = data.draw(st.integers(0, 255))

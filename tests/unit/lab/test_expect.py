@@ -11,7 +11,7 @@ import pytest
 from routed.errors import OperatorError
 from routed.model.resources import EncapsulationMode, IPPool, IPPoolSpec
 from routed_lab import expect, topology
-from routed_lab.capture import Sighting
+from routed_lab.capture import Sighting, Wrapping
 from routed_lab.expect import Encapsulation, Pair
 from routed_lab.topology import Pod, Topology
 
@@ -32,6 +32,18 @@ def tor() -> Topology:
 
 def rack(pod: Pod) -> str:
     return pod.node[5]
+
+
+def with_vxlan(lab: Topology, mode: EncapsulationMode) -> Topology:
+    return replace(
+        lab,
+        resources=tuple(
+            IPPool(metadata=one.metadata, spec=IPPoolSpec(cidr=one.spec.cidr, vxlan_mode=mode))
+            if isinstance(one, IPPool)
+            else one
+            for one in lab.resources
+        ),
+    )
 
 
 def with_mode(lab: Topology, mode: EncapsulationMode) -> Topology:
@@ -72,6 +84,15 @@ def test_always_encapsulates_all_but_what_stays_on_a_node(tor: Topology):
     assert Counter(expected.values()) == {DIRECT: 8, IPIP: 48}
 
 
+def test_a_vxlan_pool_is_encapsulated_where_an_ipip_pool_is(mesh: Topology, tor: Topology):
+    cross, always = EncapsulationMode.CROSS_SUBNET, EncapsulationMode.ALWAYS
+    vxlan = Encapsulation.VXLAN
+
+    assert Counter(expect.expected(with_vxlan(mesh, cross)).values()) == {DIRECT: 24, vxlan: 32}
+    assert Counter(expect.expected(with_vxlan(tor, cross), without_tor="node-a1").values()) == {DIRECT: 40, vxlan: 16}
+    assert Counter(expect.expected(with_vxlan(tor, always)).values()) == {DIRECT: 8, vxlan: 48}
+
+
 def test_never_encapsulates_nothing(mesh: Topology):
     assert Counter(expect.expected(with_mode(mesh, EncapsulationMode.NEVER)).values()) == {DIRECT: 56}
 
@@ -97,7 +118,7 @@ def test_a_node_that_is_not_there_or_has_no_tor_session_is_refused(mesh: Topolog
         expect.sessions_of(mesh, "node-a1")
 
 
-# ---- judging one ping: the words are NODE:INTERFACE, "4" after it for protocol 4, "<" before it for the reply
+# ---- judging one ping: the words are NODE:INTERFACE, after it "4" for protocol 4 and "v" for VXLAN, "<" before a reply
 
 LOCAL: Pair = (Pod("node-a1", 1), Pod("node-a1", 2))
 IN_RACK: Pair = (Pod("node-a1", 1), Pod("node-a2", 1))
@@ -115,8 +136,9 @@ TUNNEL_BACK = "<node-b1:rtd1 <node-b1:tunl0 <node-b1:eth1:4 <spine:eth1:4 <node-
 def seen(words: str) -> list[Sighting]:
     sightings: list[Sighting] = []
     for time, word in enumerate(words.split()):
-        node, interface, *encapsulated = word.removeprefix("<").split(":")
-        sightings.append(Sighting(node, interface, time * 1_000_000, word.startswith("<"), bool(encapsulated)))
+        node, interface, *wrapped = word.removeprefix("<").split(":")
+        wrapping = {"": Wrapping.BARE, "4": Wrapping.IPIP, "v": Wrapping.VXLAN}["".join(wrapped)]
+        sightings.append(Sighting(node, interface, time * 1_000_000, word.startswith("<"), wrapping))
     return sightings
 
 
@@ -139,6 +161,13 @@ def test_protocol_4_on_the_links_is_the_tunnel_though_the_pods_see_bare_packets(
     assert found.carried is IPIP
     assert found.right
     assert found.path == ("node-a1", "tor-a", "spine", "tor-b", "node-b1")
+
+
+def test_udp_to_the_vxlan_port_on_the_links_is_the_other_tunnel(mesh: Topology):
+    in_vxlan = f"{TUNNEL_OUT} {TUNNEL_BACK}".replace(":4", ":v").replace("tunl0", "vxlan.routed")
+
+    assert verdict(mesh, ACROSS, in_vxlan, Encapsulation.VXLAN).right
+    assert not verdict(mesh, ACROSS, in_vxlan, IPIP).right
 
 
 def test_the_wrong_encapsulation_is_wrong(mesh: Topology):

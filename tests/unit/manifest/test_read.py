@@ -125,11 +125,7 @@ def test_a_bad_node_is_said_with_line_field_and_expectation(old, new, line, expe
     ("old", "new", "expected"),
     [
         ("CrossSubnet", "crosssubnet", f"spec.ipipMode: expected {MODES}, found 'crosssubnet'"),
-        (
-            "ipipMode: CrossSubnet",
-            "vxlanMode: Always",
-            "spec.vxlanMode: expected 'Never' (this version supports no other), found 'Always'",
-        ),
+        ("ipipMode: CrossSubnet", "vxlanMode: On", f"spec.vxlanMode: expected {MODES}, found 'On'"),
         ("ipipMode: CrossSubnet", "natOutgoing: 1", "spec.natOutgoing: expected true or false, found 1"),
         ("ipipMode: CrossSubnet", "disabled: yes", "spec.disabled: expected true or false, found 'yes'"),
         ("ipipMode: CrossSubnet", "blockSize: 26", f"spec.blockSize: unknown field; known are {POOL_FIELDS}"),

@@ -44,8 +44,13 @@ def node(name: str, address: str, *cidrs: str, six: str = "", reflects: bool = F
     )
 
 
-def pool(name: str, cidr: str, mode: EncapsulationMode = EncapsulationMode.NEVER) -> IPPool:
-    return IPPool(metadata=Metadata(name), spec=IPPoolSpec(cidr=ip_network(cidr), ipip_mode=mode))
+def pool(
+    name: str,
+    cidr: str,
+    mode: EncapsulationMode = EncapsulationMode.NEVER,
+    vxlan: EncapsulationMode = EncapsulationMode.NEVER,
+) -> IPPool:
+    return IPPool(metadata=Metadata(name), spec=IPPoolSpec(cidr=ip_network(cidr), ipip_mode=mode, vxlan_mode=vxlan))
 
 
 def peer(name: str, address: str, node_name: str | None = None) -> BGPPeer:
@@ -170,6 +175,16 @@ AS_TRANS = "23456 stands for AS numbers of four octets (RFC 6793) and is nobody'
         ),
         ([pool("six", "ff00::/16")], "IPPool six: spec.cidr", "overlaps ff00::/8, which no pod can use"),
         ([pool("six", "fd00::/48", EncapsulationMode.ALWAYS)], "IPPool six: spec.ipipMode", "IPIP carries IPv4 only"),
+        (
+            [pool("six", "fd00::/48", vxlan=EncapsulationMode.ALWAYS)],
+            "IPPool six: spec.vxlanMode",
+            "VXLAN carries IPv4 only in this version, and fd00::/48 is IPv6",
+        ),
+        (
+            [pool("two", "10.244.0.0/16", EncapsulationMode.ALWAYS, EncapsulationMode.CROSS_SUBNET)],
+            "IPPool two: spec.vxlanMode",
+            "CrossSubnet, and spec.ipipMode is Always: a pool has one encapsulation",
+        ),
         (
             [pool("six", "2001:db8::/32"), A1_SIX],
             "IPPool six: spec.cidr",

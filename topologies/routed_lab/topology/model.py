@@ -107,14 +107,16 @@ class Topology:
     def needs(self) -> frozenset[str]:
         """The kinds of link that the kernel must be able to make (IFLA_INFO_KIND).
 
-        `veth` for links and pods, what the file's `ip link add ... type KIND` commands make, and `ipip` when a pool
-        may use the tunnel.
+        `veth` for links and pods, what the file's `ip link add ... type KIND` commands make, and `ipip` or
+        `vxlan` when a pool may use such a tunnel.
         """
         kinds = {"veth"}
         for node in self.nodes.values():
             kinds.update(filter(None, map(_made_by, node.commands)))
         if any(pool.spec.ipip_mode is not EncapsulationMode.NEVER for pool in self.cluster.pools.values()):
             kinds.add("ipip")
+        if any(pool.spec.vxlan_mode is not EncapsulationMode.NEVER for pool in self.cluster.pools.values()):
+            kinds.add("vxlan")
         return frozenset(kinds)
 
     def interfaces(self, node: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ def tunnelled(address: str = "192.168.11.1", *, far: Route | None = None) -> Des
     routes = {OWN: BLACKHOLE, NEAR: via("10.1.1.12", source=address), FAR: far or through("10.2.2.21", address)}
     return Desired(
         links={"tunl0": Link("ipip", 1480)},
-        addresses={IPv4Interface((address, 32)): "tunl0"},
+        addresses={IPv4Interface((address, 32)): ("tunl0",)},
         sysctls={"net/ipv4/conf/tunl0/rp_filter": "2"},
         routes={key(prefix): route for prefix, route in routes.items()},
     )
