@@ -344,4 +344,3 @@ class Dataplane:
             conflicts=(*conflicts, *self._on_device),
             warnings=tuple(warning for table in self._tables.values() for warning in table.warnings()),
         )
-

@@ -1,7 +1,8 @@
 """The rules in the words of iptables, and what `iptables-save` says read back. Pure; text of iptables-restore(8).
 
-    raw     PREROUTING   routed-from-pod      per pod: no protocol 4, its own addresses return, all others are dropped
-    filter  INPUT        routed-guard         protocol 4: members return, all others are dropped
+    raw     PREROUTING   routed-from-pod      VXLAN goes on to routed-to-member, which drops what is to one; then per
+                                              pod: no protocol 4, its own addresses return, all others are dropped
+    filter  INPUT        routed-guard         protocol 4 and VXLAN: members return, all others are dropped
     nat     POSTROUTING  routed-nat-outgoing  sources in a pool with natOutgoing go on to routed-masquerade, where
                                               what goes to a pool returns
 
@@ -11,7 +12,7 @@ transaction. The rules are walked one by one, so that a node with many pods or m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from routed.model.address import AnyPrefix, Family
@@ -19,6 +20,7 @@ from routed_felix.firewall.rules import IPIP, Rules
 
 PREFIX = "routed-"
 _MASQUERADE = "routed-masquerade"
+_TO_MEMBER = "routed-to-member"
 _JUMP = f"-j {PREFIX}"
 _PROTOCOLS = {"-p ipencap": f"-p {IPIP}", "-p ipv4": f"-p {IPIP}"}  # what /etc/protocols may call it
 
@@ -42,11 +44,15 @@ class Saved:
 def wanted(rules: Rules, family: Family) -> dict[str, Ours]:
     """What of each table shall be ours in `family`; a table that is not named has nothing of ours."""
     part = rules.of(family)
+    members = [_net(each) for each in _sorted(part.members)]
+    vxlan = (f"-p udp -m udp --dport {rules.vxlan_port}",) if rules.vxlan_port else ()
+    to_members = {_TO_MEMBER: tuple(f"-d {each} -j DROP" for each in members)} if vxlan else {}
+    from_pods = (*_to_members(rules, vxlan), *_from_pods(rules, family))
     found = {
-        "raw": Ours({"routed-from-pod": _from_pods(rules, family)}, ("PREROUTING -j routed-from-pod",)),
+        "raw": Ours({"routed-from-pod": from_pods, **to_members}, ("PREROUTING -j routed-from-pod",)),
         "filter": Ours(
-            {"routed-guard": (*(f"-s {_net(each)} -j RETURN" for each in _sorted(part.members)), "-j DROP")},
-            (f"INPUT -p {IPIP} -j routed-guard",),
+            {"routed-guard": (*(f"-s {each} -j RETURN" for each in members), "-j DROP")},
+            tuple(f"INPUT {tunnel} -j routed-guard" for tunnel in (f"-p {IPIP}", *vxlan)),
         ),
     }
     if part.nat_pools:  # else no connection is tracked for our sake
@@ -61,6 +67,11 @@ def wanted(rules: Rules, family: Family) -> dict[str, Ours]:
             ("POSTROUTING -j routed-nat-outgoing",),
         )
     return found
+
+
+def _to_members(rules: Rules, vxlan: Iterable[str]) -> Iterator[str]:
+    for interface in sorted(rules.pod_interfaces):
+        yield from (f"-i {interface} {tunnel} -j {_TO_MEMBER}" for tunnel in vxlan)
 
 
 def _from_pods(rules: Rules, family: Family) -> tuple[str, ...]:
@@ -130,7 +141,7 @@ def _table(name: str, wanted: Ours, found: Ours) -> str:
     lines += [f":{chain} - [0:0]" for chain in (*changed, *gone)]  # makes the chain, or empties it
     lines += [f"-D {jump}" for jump in found.jumps if jumps_differ]
     lines += [f"-A {chain} {rule}" for chain in changed for rule in wanted.chains[chain]]
-    for jump in wanted.jumps if jumps_differ else ():
+    for jump in reversed(wanted.jumps) if jumps_differ else ():  # each is put before the last
         chain, _, rule = jump.partition(" ")
         lines.append(f"-I {chain} 1 {rule}")  # before what others accept
     lines += [f"-X {chain}" for chain in gone]

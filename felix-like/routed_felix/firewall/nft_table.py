@@ -1,13 +1,14 @@
 """The rules as one table of nftables: `inet routed`. Pure; libnftables-json(5) in and out.
 
-    set members4, members6              who may send us protocol 4
+    set members4, members6              who may send us protocol 4 and VXLAN
     set pod_interfaces                  the node's ends of pods' interfaces
     set pod_sources4, pod_sources6      interface and address: what a pod may send with
     set pools4, pools6, nat_pools4, nat_pools6
 
     chain prerouting   raw (-300)       what comes from a pod jumps to `from_pod`, before connection tracking sees it
-    chain from_pod                      protocol 4 is dropped, the pod's own addresses pass, all others are dropped
-    chain input        filter - 10      protocol 4 to the node itself: members only
+    chain from_pod                      protocol 4, and VXLAN to members, are dropped; then the pod's own addresses
+                                        pass, all others are dropped
+    chain input        filter - 10      protocol 4 and VXLAN to the node itself: members only
     chain postrouting  srcnat (100)     natOutgoing; only where a pool wants it, since it makes the kernel track
                                         every connection of the node
 
@@ -58,7 +59,7 @@ def table_of(rules: Rules) -> Table:
     """The table that carries out `rules`."""
     elements = _elements(rules)
     return Table(
-        chains={name: tuple(map(_normal, parts)) for name, parts in _chains(nat=bool(rules.nat_pools)).items()},
+        chains={name: tuple(map(_normal, parts)) for name, parts in _chains(rules).items()},
         sets={name: _normal(_set_type(name)) for name in elements},
         elements=elements,
     )
@@ -110,13 +111,16 @@ def removal() -> Json:
 # ---- the chains
 
 
-def _chains(*, nat: bool) -> dict[str, list[Any]]:
+def _chains(rules: Rules) -> dict[str, list[Any]]:
     """Each chain's hook, then its rules."""
     interface, protocol = _meta("iifname"), _meta("l4proto")
+    vxlan = [_match(_field("udp", "dport"), rules.vxlan_port)]
+    families = (("ip", "@members4"), ("ip6", "@members6"))
     chains: dict[str, list[Any]] = {
         "from_pod": [
             {},
             [_match(protocol, IPIP), _COUNT, _DROP],
+            *([*vxlan, _match(_field(ip, "daddr"), to), _COUNT, _DROP] for ip, to in families if rules.vxlan_port),
             [_match(_concat(interface, _field("ip", "saddr")), "@pod_sources4"), _ACCEPT],
             [_match(_concat(interface, _field("ip6", "saddr")), "@pod_sources6"), _ACCEPT],
             # neighbour discovery: the kernel forwards neither of the two
@@ -130,11 +134,15 @@ def _chains(*, nat: bool) -> dict[str, list[Any]]:
         ],
         "input": [
             _hook("filter", "input", -10),
-            [_match(protocol, IPIP), _match(_field("ip", "saddr"), "@members4", "!="), _COUNT, _DROP],
-            [_match(protocol, IPIP), _match(_field("ip6", "saddr"), "@members6", "!="), _COUNT, _DROP],
+            *(
+                [*tunnel, _match(_field(ip, "saddr"), of, "!="), _COUNT, _DROP]
+                for tunnel in ([_match(protocol, IPIP)], vxlan if rules.vxlan_port else [])
+                if tunnel
+                for ip, of in families
+            ),
         ],
     }
-    if nat:
+    if rules.nat_pools:
         chains["postrouting"] = [
             _hook("nat", "postrouting", 100),
             *(

@@ -1,7 +1,8 @@
 """What the firewall shall do on this node, as one value. Pure; how it is written is the backends' matter.
 
-- Guard: IP protocol 4 (RFC 2003) is taken from members' addresses only.
-- A pod sends with its own addresses, and no protocol 4: what it puts into a tunnel would come out as another's.
+- Guard: IP protocol 4 (RFC 2003), and VXLAN while a pool uses it, are taken from members' addresses only.
+- A pod sends with its own addresses, no protocol 4 and no VXLAN to members: what it puts into a tunnel would come out as
+  another's, and natOutgoing would make a member's packet of it.
 - A pool with `natOutgoing`: what leaves its addresses for one in no pool is masqueraded, and nothing else is.
 """
 
@@ -15,6 +16,8 @@ from typing import NamedTuple
 from routed.model.address import AnyAddress, AnyPrefix, Family
 from routed.model.cluster import Cluster
 from routed.model.endpoint import Endpoint
+from routed_felix.fabric import encapsulation_of
+from routed_felix.state import Encapsulation
 
 IPIP = 4  # the protocol number of IPv4 in IP, RFC 2003
 
@@ -31,13 +34,15 @@ class Rules:
     """The rule set of one node, both families in one; equal inputs give equal values.
 
     `members`: who may send us protocol 4. `pods`: what pods may send with; an interface that is in none is no pod's.
-    `pools`: all ranges of pods, disjoint. `nat_pools`: those whose packets to others are masqueraded.
+    `pools`: all ranges of pods, disjoint. `nat_pools`: those whose packets to others are masqueraded. `vxlan_port`: the
+    UDP port that VXLAN comes to; 0 where no pool uses it.
     """
 
     members: frozenset[AnyAddress] = frozenset()
     pods: frozenset[Source] = frozenset()
     pools: frozenset[AnyPrefix] = frozenset()
     nat_pools: frozenset[AnyPrefix] = frozenset()
+    vxlan_port: int = 0
 
     @property
     def pod_interfaces(self) -> frozenset[str]:
@@ -51,11 +56,12 @@ class Rules:
             pods=frozenset(each for each in self.pods if Family.of(each.address) is family),
             pools=frozenset(each for each in self.pools if Family.of(each) is family),
             nat_pools=frozenset(each for each in self.nat_pools if Family.of(each) is family),
+            vxlan_port=self.vxlan_port,
         )
 
 
-def rules_of(cluster: Cluster, endpoints: Iterable[Endpoint]) -> Rules:
-    """What follows from the cluster and the pods of this node.
+def rules_of(cluster: Cluster, endpoints: Iterable[Endpoint], vxlan_port: int) -> Rules:
+    """What follows from the cluster, the pods of this node and the port of its VXLAN device.
 
     Disabled pools count: pods that have an address of one keep it.
     """
@@ -65,6 +71,7 @@ def rules_of(cluster: Cluster, endpoints: Iterable[Endpoint]) -> Rules:
         pods=frozenset(Source(each.host_interface, each.address) for each in endpoints),
         pools=_disjoint(pool.spec.cidr for pool in pools),
         nat_pools=_disjoint(pool.spec.cidr for pool in pools if pool.spec.nat_outgoing),
+        vxlan_port=vxlan_port if any(encapsulation_of(pool) is Encapsulation.VXLAN for pool in pools) else 0,
     )
 
 

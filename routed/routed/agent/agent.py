@@ -126,7 +126,7 @@ class Agent:
             plugin=parts.plugin,
             allocator=parts.allocator,
         )
-        self._firewall = FirewallKeeper(parts.firewall, config.resync_seconds, now)
+        self._firewall = FirewallKeeper(parts.firewall, config.resync_seconds, now, config.vxlan_port)
         self._dirty = asyncio.Event()
         self._speaking = asyncio.Event()
         self._starting = False

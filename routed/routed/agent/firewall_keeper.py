@@ -69,12 +69,13 @@ class FirewallSeen:
 class FirewallKeeper:
     """Keeps the rules that follow from the cluster and the pods. `fault` is set while they are not in the kernel."""
 
-    def __init__(self, firewall: Kept, resync_seconds: float, now: Callable[[], float]) -> None:
+    def __init__(self, firewall: Kept, resync_seconds: float, now: Callable[[], float], vxlan_port: int = 0) -> None:
         self.fault: EnvironmentFault | None = None
         self.work = FirewallWork()
         self._firewall = firewall
         self._resync_seconds = resync_seconds
         self._now = now
+        self._vxlan_port = vxlan_port
         self._follows_from: tuple[Cluster, tuple[Endpoint, ...]] | None = None
         self._wanted: Rules | None = None
         self._brought: Rules | None = None
@@ -100,7 +101,7 @@ class FirewallKeeper:
         if followed is not None and followed[0] is cluster and followed[1] == following[1]:
             return
         self._follows_from = following
-        rules = rules_of(*following)
+        rules = rules_of(*following, self._vxlan_port)
         if rules != self._wanted:
             self._wanted = rules
             self._dirty.set()

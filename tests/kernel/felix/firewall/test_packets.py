@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Network
 
@@ -20,6 +21,7 @@ from tests.kernel.felix.firewall.site import (
     POD,
     POD6,
     POD_LINK,
+    PORT,
     REMOTE_POD,
     REMOTE_POD6,
     ROUTER,
@@ -37,6 +39,7 @@ from routed_felix.firewall.nft import Nft
 from routed_felix.firewall.rules import Rules
 
 FOUR, SIX = socket.AF_INET, socket.AF_INET6
+GUARDED = replace(RULES, vxlan_port=PORT)
 BACKENDS = [Nft, partial(Iptables, "nft"), partial(Iptables, "legacy")]
 
 
@@ -85,7 +88,38 @@ def test_other_protocols_are_taken_from_anybody(site, firewall):
         assert node_end.source() == STRANGER
 
 
+def test_vxlan_is_taken_from_a_member_and_not_from_a_stranger(site, firewall):
+    firewall.bring(GUARDED)
+    with site.datagrams(site.node) as node_end:
+        site.say(site.router, ROUTER, NODE)
+        site.say(site.router, MEMBER, NODE)
+        assert node_end.source() == MEMBER
+
+
+def test_where_no_pool_is_vxlan_its_port_is_anybodys(site, firewall):
+    firewall.bring(RULES)
+    with site.datagrams(site.node) as node_end:
+        site.say(site.router, ROUTER, NODE)
+        assert node_end.source() == ROUTER
+
+
+def test_a_second_look_at_a_guard_of_two_tunnels_finds_it_right(site, firewall):
+    assert firewall.bring(GUARDED)
+    assert not firewall.bring(GUARDED)
+
+
 # ---- what a pod may send
+
+
+def test_a_pod_sends_no_vxlan_to_a_member_and_other_datagrams_to_anybody_else(site, firewall):
+    firewall.bring(GUARDED)
+    with site.datagrams(site.router) as router_end:
+        site.say(site.pod, POD, MEMBER)
+        site.say(site.pod, POD, ROUTER)
+        assert router_end.source() == POD
+        router_end._socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            router_end.source()
 
 
 @pytest.mark.parametrize(

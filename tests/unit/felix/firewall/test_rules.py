@@ -10,7 +10,7 @@ from tests.unit.felix.words import NODES, node, pool
 from routed.model.address import Family
 from routed.model.cluster import Cluster
 from routed.model.endpoint import Endpoint
-from routed.model.resources import IPPool, IPPoolSpec, Metadata, Node
+from routed.model.resources import EncapsulationMode, IPPool, IPPoolSpec, Metadata, Node
 from routed_felix.firewall.rules import Rules, rules_of
 
 A1, B1 = (node(name, *NODES[name]) for name in ("a1", "b1"))
@@ -27,7 +27,7 @@ def dual(made: Node, address: str) -> Node:
 
 
 def rules(*resources: Node | IPPool, pods: tuple[Endpoint, ...] = ()) -> Rules:
-    return rules_of(Cluster.of(resources), pods)
+    return rules_of(Cluster.of(resources), pods, 4789)
 
 
 def test_whoever_is_a_node_of_the_cluster_may_send_us_tunnelled_packets_with_either_of_its_addresses():
@@ -65,3 +65,9 @@ def test_a_family_has_its_own_part_of_the_rules():
         pools=frozenset({ip_network("fd00::/64")}),
         nat_pools=frozenset({ip_network("fd00::/64")}),
     )
+
+
+def test_vxlan_is_guarded_while_a_pool_uses_it():
+    wrapped = IPPoolSpec(cidr=ip_network("10.9.0.0/16"), vxlan_mode=EncapsulationMode.CROSS_SUBNET)
+    assert rules(A1, nat("plain", "192.168.0.0/16")).vxlan_port == 0
+    assert rules(A1, IPPool(metadata=Metadata(name="wrapped"), spec=wrapped)).vxlan_port == 4789
