@@ -19,6 +19,7 @@ import msgspec
 
 from routed.errors import ConflictError, OperatorError
 from routed.files import write_whole
+from routed.ipam.request import CAPABILITY
 from routed_cni import shim
 from routed_cni.protocol import check_socket_path, encode_version, is_identifier
 
@@ -148,7 +149,7 @@ def write_conflist(directory: Path, name: str = "routed") -> Path:
         "name": name,
         "disableCheck": True,
         "disableGC": True,
-        "plugins": [{"type": PLUGIN}],
+        "plugins": [{"type": PLUGIN, "capabilities": {CAPABILITY: True}}],
     }
     write_whole(path, msgspec.json.format(msgspec.json.encode(configuration), indent=2) + b"\n", mode=0o644)
     return path

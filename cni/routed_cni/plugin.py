@@ -20,6 +20,8 @@ from typing import TypeVar
 
 from routed.errors import EnvironmentFault, OperatorError, RoutedError
 from routed.ipam.allocator import Allocator
+from routed.ipam.request import wish_of
+from routed.ipam.wish import Wish
 from routed.model.address import AnyAddress
 from routed.model.endpoint import Endpoint
 from routed_cni import protocol, wiring
@@ -127,7 +129,7 @@ class Plugin:
         await self._allocator.load()
         known = self._holds(handle)
         try:
-            addresses = await self._allocator.assign_each(handle, _attributes(request))
+            addresses = await self._allocator.assign_each(handle, _attributes(request), self._wish(request))
             self._leaving.discard(handle)
             self._on_change(self.endpoints())
             plan = wiring.Wire(
@@ -149,6 +151,10 @@ class Plugin:
         what = request.container_id, request.interface, _listed(addresses), plan.host_interface
         _log.info("added %s/%s: %s on %s", *what)
         return attachment
+
+    def _wish(self, request: Request) -> Wish:
+        namespace = request.arguments.get(_POD_ARGUMENTS["namespace"], "")
+        return wish_of(request.configuration, namespace, self._allocator.cluster)
 
     async def _undo(self, request: Request) -> None:
         try:

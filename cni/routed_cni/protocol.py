@@ -36,7 +36,7 @@ _IDENTIFIER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 _SOCKET_BYTES = 107  # linux/un.h: UNIX_PATH_MAX with its NUL
 _INTERFACE_BYTES = 15  # linux/if.h: IFNAMSIZ with its NUL is 16
 # What may stand in a configuration on ADD. Everything else asks for something that this plugin does not do.
-_KNOWN_FIELDS = frozenset({"cniVersion", "name", "type", "args"})
+_KNOWN_FIELDS = frozenset({"cniVersion", "name", "type", "args", "ipam", "capabilities", "runtimeConfig"})
 
 
 class Code(IntEnum):
@@ -76,7 +76,8 @@ class Command(StrEnum):
 class Request:
     """A call that is well-formed.
 
-    `container_id` and `interface` are empty for STATUS and VERSION, `netns` may be for DEL; `arguments` are CNI_ARGS.
+    `container_id` and `interface` are empty for STATUS and VERSION, `netns` may be for DEL; `arguments` are CNI_ARGS,
+    `configuration` is what stands on stdin.
     """
 
     command: Command
@@ -86,6 +87,7 @@ class Request:
     interface: str = ""
     netns: str = ""
     arguments: Mapping[str, str] = field(default_factory=dict[str, str])
+    configuration: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ def decode(payload: bytes) -> Request:
             "remove it from routed's plugin in the network configuration; routed assigns addresses itself and is the "
             "first plugin of its list",
         )
-    return Request(command, version, network, **names, arguments=_arguments(environment, command))
+    arguments = _arguments(environment, command)
+    return Request(command, version, network, **names, arguments=arguments, configuration=configuration)
 
 
 def requested_version(payload: bytes) -> str:

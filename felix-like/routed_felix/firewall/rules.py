@@ -1,8 +1,8 @@
 """What the firewall shall do on this node, as one value. Pure; how it is written is the backends' matter.
 
 - Guard: IP protocol 4 (RFC 2003), and VXLAN while a pool uses it, are taken from members' addresses only.
-- A pod sends with its own addresses, no protocol 4 and no VXLAN to members: what it puts into a tunnel would come out as
-  another's, and natOutgoing would make a member's packet of it.
+- A pod sends with its own addresses, no protocol 4 and no VXLAN to members: what it puts into a tunnel would come out
+  as another's, and natOutgoing would make a member's packet of it.
 - A pool with `natOutgoing`: what leaves its addresses for one in no pool is masqueraded, and nothing else is.
 """
 

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -59,6 +59,7 @@ from routed_felix.view import View
 _log = logging.getLogger("routed.agent")
 
 COALESCE_SECONDS = 0.005  # a burst of UPDATEs is one reconcile, a lone one is not kept waiting
+TEND_SECONDS = 60.0  # between withdrawing a block and its deletion too: routers have heard of it by then
 SECRETS_SECONDS = 5.0  # between two looks at the files with passwords
 LARGE, LOAD_SECONDS, LONGEST_LOAD_SECONDS = 1000, 0.05, 2.0  # prefixes; while so many more come, so long each, at most
 LONGEST_REST_SECONDS = 1.0  # between two reconciles, however long the last one took
@@ -162,6 +163,7 @@ class Agent:
                 asyncio.create_task(self._follow_bfd(), name="bfd"),
                 asyncio.create_task(self._follow_drain(), name="drain"),
                 asyncio.create_task(self._follow_secrets(), name="secrets"),
+                asyncio.create_task(self._tend_blocks(), name="blocks"),
                 asyncio.create_task(self._work(), name="reconcile"),
                 asyncio.create_task(self._firewall.run(), name="firewall"),
             ]
@@ -232,7 +234,7 @@ class Agent:
 
     async def _adopt(self, cluster: Cluster) -> None:
         """Work by this cluster from now on. Raises with nothing changed but, perhaps, an address assigned."""
-        await self._parts.allocator.set_blocks(cluster.assignable(self._config.node))
+        await self._parts.allocator.adopt(cluster)
         tunnel_address = await self._tunnel.assign(cluster)
         self._faults.set(Subject.TUNNEL, self._tunnel.fault)
         # from here to the speaker nothing is awaited: a cluster without its sessions would count as in sync
@@ -307,6 +309,14 @@ class Agent:
             except OperatorError as error:
                 self._faults.set(Subject.CLUSTER, error)
 
+    async def _tend_blocks(self) -> None:
+        """Give blocks back that no pod needs, so that others have them."""
+        while True:
+            await asyncio.sleep(TEND_SECONDS)
+            if self._serving:
+                with suppress(EnvironmentFault, OperatorError):  # there is time; who needs an address is told
+                    await self._parts.allocator.tend()
+
     def _kernel_changed(self) -> None:
         """Something happened in the kernel. If it matters, what follows is read with the reconcile that it asks for."""
         if self._read_monitor():
@@ -356,6 +366,8 @@ class Agent:
                     for family in Family:
                         assigned = (host(pod.address) for pod in pods if Family.of(pod.address) is family)
                         self._routing.rib.set_assigned(frozenset(assigned), family)
+                    borrowed = (each for each in self._parts.allocator.borrowed() if each.version == 4)
+                    self._routing.borrow(frozenset(map(host, borrowed)))
                     await self._routing.settle()
                     changed: dict[Family, set[Nlri] | None] = {}
                     changed.update((family, self._routing.take_changes(family)) for family in Family)

@@ -76,6 +76,7 @@ class Routing:
         self._changed_at = now()
         self._flapping = Flapping()
         self._drain = Drain.NO
+        self._borrowed: frozenset[Nlri] = frozenset()
         self._hurry = False
         self._refreshed: dict[tuple[AnyAddress, Family], float] = {}  # when the table was sent again last
         self._asked: set[tuple[AnyAddress, Family]] = set()  # too early for another time
@@ -165,7 +166,7 @@ class Routing:
             found = self._peerings.get(peer)
             if found is None or found[0].identity != session.identity:
                 self._forget(peer)
-        self._send(self.out.originate(own_prefixes(cluster, config.node)))
+        self._send(self.out.originate(own_prefixes(cluster, config.node, sorted(self._borrowed))))
         self._send(self.out.regroup(self._groups()))
         await self._watch()
         await self._want()
@@ -266,6 +267,12 @@ class Routing:
     def release(self) -> None:
         """Everything was learned that a reflector has to pass on: peers may be told that their table is whole."""
         self._send(self.out.release())
+
+    def borrow(self, addresses: frozenset[Nlri]) -> None:
+        """Originate these addresses too, which are of other nodes' blocks."""
+        if addresses != self._borrowed:
+            self._borrowed = addresses
+            self._send(self.out.originate(own_prefixes(self._cluster, self._config.node, sorted(addresses))))
 
     def drain(self, drain: Drain) -> None:
         """Tell peers that this node is going out of service, or is back (RFC 8326)."""

@@ -29,6 +29,9 @@ _ALIASES = {
     "BGPPeer": ("bgppeer", "bgppeers", "peer", "peers", "bgpp"),
     "BGPConfiguration": ("bgpconfiguration", "bgpconfigurations", "bgpconfig", "bgpconfigs", "bgpc"),
     "BGPFilter": ("bgpfilter", "bgpfilters", "filter", "filters", "bgpf"),
+    "IPReservation": ("ipreservation", "ipreservations", "reservation", "reservations", "ipr"),
+    "IPAMConfiguration": ("ipamconfiguration", "ipamconfigurations", "ipamconfig", "ipamconfigs", "ipamc"),
+    "Namespace": ("namespace", "namespaces", "ns"),
 }
 KINDS_HELP = ", ".join(f"{kind} ({aliases[-1]})" for kind, aliases in _ALIASES.items())
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _HEADERS = {
     "Node": ("NAME", "ADDRESS", "AS", "POD CIDRS"),
     "IPPool": ("NAME", "CIDR", "IPIP", "VXLAN", "DISABLED", "BGP EXPORT"),
+    "IPReservation": ("NAME", "CIDRS"),
+    "IPAMConfiguration": ("NAME", "STRICT AFFINITY", "BLOCKS PER NODE", "CLAIMS"),
+    "Namespace": ("NAME", "LABELS"),
     "BGPPeer": ("NAME", "PEER", "AS", "NODE"),
     "BGPConfiguration": ("NAME", "AS", "MESH", "PORT"),
     "BGPFilter": ("NAME", "IMPORT IPV4", "IMPORT IPV6", "EXPORT IPV4", "EXPORT IPV6"),
@@ -45,7 +48,12 @@ def run(args: argparse.Namespace) -> int:
         raise OperatorError("get all: expected no NAME", hint="name a kind, e.g. routed get node a1")
     named = arguments.in_files(args.files) if args.files else [(kind, name) for name in args.names]
     every = asyncio.run(_read(arguments.store(args, create=False)))
-    chosen = _named(every, named) if named else [each for each in every if kind in (None, each.kind)]
+    # what agents write is no manifest that could be applied again: `routed ipam show` tells of it
+    chosen = (
+        _named(every, named)
+        if named
+        else [each for each in every if each.kind == kind or (kind is None and each.kind != "BlockAffinity")]
+    )
     if args.format == "table":
         print(_tables(chosen) or "no resources", end="\n")
         return 0
@@ -89,9 +97,18 @@ def _tables(resources: Sequence[AnyResource]) -> str:
 
 
 def _row(resource: AnyResource) -> tuple[str, ...]:
-    from routed.model.resources import BGPFilter, BGPPeer, IPPool, Node
+    from routed.model.resources import (
+        BGPConfiguration,
+        BGPFilter,
+        BGPPeer,
+        BlockAffinity,
+        IPAMConfiguration,
+        IPPool,
+        IPReservation,
+        Namespace,
+        Node,
+    )
 
-    spec = resource.spec
     match resource:
         case Node(spec=spec):
             as_number = "" if spec.bgp.as_number is None else str(spec.bgp.as_number)
@@ -108,6 +125,16 @@ def _row(resource: AnyResource) -> tuple[str, ...]:
         case BGPFilter(spec=spec):
             numbers = (len(spec.import_v4), len(spec.import_v6), len(spec.export_v4), len(spec.export_v6))
             return resource.name, *map(str, numbers)
-        case _:
-            mesh = "yes" if resource.spec.node_to_node_mesh_enabled else "no"
-            return resource.name, str(resource.spec.as_number), mesh, str(resource.spec.listen_port)
+        case IPReservation(spec=spec):
+            return resource.name, ", ".join(map(str, spec.reserved_cidrs))
+        case IPAMConfiguration(spec=spec):
+            most = str(spec.max_blocks_per_host) if spec.max_blocks_per_host else "no limit"
+            strict, claims = (("yes" if each else "no") for each in (spec.strict_affinity, spec.auto_allocate_blocks))
+            return resource.name, strict, most, claims
+        case Namespace(metadata=metadata):
+            return resource.name, ", ".join(f"{name}={value}" for name, value in metadata.labels.items())
+        case BGPConfiguration(spec=spec):
+            mesh = "yes" if spec.node_to_node_mesh_enabled else "no"
+            return resource.name, str(spec.as_number), mesh, str(spec.listen_port)
+        case BlockAffinity(spec=spec):  # `routed ipam show` tells of it
+            return resource.name, str(spec.cidr), spec.node, spec.state

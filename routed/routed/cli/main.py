@@ -27,6 +27,7 @@ _COMMANDS = {  # name -> module, what it does
     "delete": ("routed.cli.delete", "delete resources, all of them or none"),
     "bgp": ("routed.cli.bgp", "what BGP knows on this node: status, routes"),
     "explain": ("routed.cli.explain", "how this node forwards to an address, and why"),
+    "ipam": ("routed.cli.ipam", "who has which addresses: show, check, release, gc"),
     "node": ("routed.cli.node", "look after a node: status, drain, undrain, cleanup, install, uninstall"),
     "store": ("routed.cli.store", "look after the store: check, backup, restore, migrate"),
     "agent": ("routed.cli.agent", "run this node's agent in the foreground"),

@@ -15,7 +15,6 @@ from routed.model.codec import decode_hook
 from routed.model.resources import KINDS, AnyResource
 from routed.model.validate import Problem, validate
 
-API_VERSION = "projectcalico.org/v3"
 _SUFFIXES = (".yml", ".yaml", ".json")
 _NOT_ENFORCED = ("NetworkPolicy", "GlobalNetworkPolicy", "StagedNetworkPolicy", "StagedGlobalNetworkPolicy")
 # Written by an API server into what it prints; they say nothing about what is wanted.
@@ -141,11 +140,11 @@ def _read_object(
     if refusal := _refuse_kind(kind):
         problem(("kind",), refusal)
         return
-    if value.get("apiVersion") != API_VERSION:
-        found = f"found {value['apiVersion']!r}" if "apiVersion" in value else "it is missing"
-        problem(("apiVersion",), f"expected {API_VERSION}, {found}")
-        return
     schema = KINDS[str(kind)]
+    if value.get("apiVersion") != (expected := api_version(schema)):
+        found = f"found {value['apiVersion']!r}" if "apiVersion" in value else "it is missing"
+        problem(("apiVersion",), f"expected {expected}, {found}")
+        return
     try:
         resource: AnyResource = msgspec.convert(_without_server_set(value), schema, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
@@ -155,6 +154,12 @@ def _read_object(
         return
     lines = {_field(path[len(at) :]): line for path, line in document.lines.items() if path[: len(at)] == at}
     manifests.append(Manifest(resource, source, lines))
+
+
+def api_version(schema: type[AnyResource]) -> str:
+    """What manifests of this kind state as their `apiVersion`."""
+    field = next(field for field in msgspec.structs.fields(schema) if field.name == "api_version")
+    return str(field.default)
 
 
 def _refuse_kind(kind: Value) -> str | None:

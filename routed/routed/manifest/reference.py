@@ -14,8 +14,9 @@ import msgspec
 from msgspec import inspect
 
 from routed.manifest.explain import describe
+from routed.manifest.read import api_version
 from routed.model.codec import encode_hook
-from routed.model.resources import KINDS
+from routed.model.resources import KINDS, AnyResource
 from routed.model.schema import Metadata
 
 _HEAD = """\
@@ -27,7 +28,7 @@ _HEAD = """\
 What Calico's open source lacks is marked as an addition. A field that is not here is refused by name, and so is what
 contradicts the rest: nothing is dropped in silence.
 
-Every object has `apiVersion: projectcalico.org/v3`, its `kind` and:
+Every object has `apiVersion: projectcalico.org/v3` (a Namespace Kubernetes' own, `v1`), its `kind` and:
 
 """
 
@@ -60,6 +61,20 @@ spec:
   communities: [{name: pods, value: "64512:100"}]
   prefixAdvertisements: [{cidr: 10.244.0.0/16, communities: [pods]}]
 """,
+    "IPReservation": """\
+metadata: {name: routers}
+spec: {reservedCIDRs: [10.244.0.0/30, 10.244.0.64/32]}
+""",
+    "IPAMConfiguration": """\
+metadata: {name: default}
+spec: {strictAffinity: false, maxBlocksPerHost: 4}
+""",
+    "Namespace": """\
+metadata:
+  name: shop
+  labels: {team: shop}
+  annotations: {cni.projectcalico.org/ipv4pools: '["pods"]'}
+""",
     "BGPFilter": """\
 metadata: {name: no-default}
 spec:
@@ -79,13 +94,13 @@ def reference() -> str:
     return _HEAD + metadata + "".join(_section(kind, schema, told) for kind, schema in KINDS.items())
 
 
-def _section(kind: str, schema: type, told: dict[type, str]) -> str:
+def _section(kind: str, schema: type[AnyResource], told: dict[type, str]) -> str:
     spec = next(field.type for field in _fields(schema) if field.encode_name == "spec")
     struct = _struct(spec)
     if struct is None:
         raise TypeError(kind)
     text = python.cleandoc(struct.__doc__ or "")
-    example = f"```yaml\napiVersion: projectcalico.org/v3\nkind: {kind}\n{_EXAMPLES[kind]}```\n"
+    example = f"```yaml\napiVersion: {api_version(schema)}\nkind: {kind}\n{_EXAMPLES[kind]}```\n"
     return f"\n## {kind}\n\n{text}\n\n{example}\n{_table(_rows('spec', struct, told, kind))}"
 
 

@@ -14,8 +14,21 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from routed.model.address import Address, AnyAddress, AnyHostAddress, AnyPrefix, Family, HostAddress, Prefix
 from routed.model.bgp_filter import BGPFilterSpec
 from routed.model.fields import Community
+from routed.model.ipam import BlockAffinitySpec, BlockState, IPAMConfigurationSpec
 from routed.model.prefixes import inside
-from routed.model.resources import AnyResource, BGPConfiguration, BGPConfigurationSpec, BGPFilter, BGPPeer, IPPool, Node
+from routed.model.resources import (
+    AnyResource,
+    BGPConfiguration,
+    BGPConfigurationSpec,
+    BGPFilter,
+    BGPPeer,
+    BlockAffinity,
+    IPAMConfiguration,
+    IPPool,
+    IPReservation,
+    Namespace,
+    Node,
+)
 from routed.model.selector import Selector
 
 
@@ -28,6 +41,10 @@ class Cluster:
     peers: Mapping[str, BGPPeer] = field(default_factory=dict[str, BGPPeer])
     bgp: BGPConfigurationSpec = field(default_factory=BGPConfigurationSpec)
     filters: Mapping[str, BGPFilterSpec] = field(default_factory=dict[str, BGPFilterSpec])
+    ipam: IPAMConfigurationSpec = field(default_factory=IPAMConfigurationSpec)
+    reserved: tuple[AnyPrefix, ...] = ()
+    namespaces: Mapping[str, Namespace] = field(default_factory=dict[str, Namespace])
+    affinities: Mapping[AnyPrefix, BlockAffinitySpec] = field(default_factory=dict[AnyPrefix, BlockAffinitySpec])
 
     @classmethod
     def of(cls, resources: Iterable[AnyResource]) -> Cluster:
@@ -36,7 +53,10 @@ class Cluster:
         pools: dict[str, IPPool] = {}
         peers: dict[str, BGPPeer] = {}
         filters: dict[str, BGPFilterSpec] = {}
-        bgp = BGPConfigurationSpec()
+        affinities: dict[AnyPrefix, BlockAffinitySpec] = {}
+        namespaces: dict[str, Namespace] = {}
+        reserved: list[AnyPrefix] = []
+        bgp, ipam = BGPConfigurationSpec(), IPAMConfigurationSpec()
         for resource in resources:
             match resource:
                 case Node():
@@ -50,7 +70,16 @@ class Cluster:
                 case BGPConfiguration():
                     if resource.name == "default":  # another name is refused by `validate`, never obeyed
                         bgp = resource.spec
-        return cls(nodes, pools, peers, bgp, filters)
+                case IPAMConfiguration():
+                    if resource.name == "default":
+                        ipam = resource.spec
+                case IPReservation():
+                    reserved += resource.spec.reserved_cidrs
+                case Namespace():
+                    namespaces[resource.name] = resource
+                case BlockAffinity():
+                    affinities[resource.spec.cidr] = resource.spec
+        return cls(nodes, pools, peers, bgp, filters, ipam, tuple(reserved), namespaces, affinities)
 
     # ---- nodes
 
@@ -114,7 +143,7 @@ class Cluster:
 
     @cached_property
     def blocks(self) -> Mapping[Prefix, str]:
-        """Owner's name by block. Today a block is one of a node's podCIDRs."""
+        """Owner's name by block: a node's podCIDRs, and the blocks of pools that it has claimed."""
         return {block: name for block, name in self.any_blocks.items() if isinstance(block, IPv4Network)}
 
     @cached_property
@@ -136,7 +165,16 @@ class Cluster:
     @cached_property
     def any_blocks(self) -> Mapping[AnyPrefix, str]:
         """Owner's name by block of either family."""
-        return {block: name for name, node in self.nodes.items() for block in node.spec.pod_cidrs}
+        return {block: name for name, blocks in self._blocks_of.items() for block in blocks}
+
+    @cached_property
+    def _blocks_of(self) -> Mapping[str, tuple[AnyPrefix, ...]]:
+        """By node. A claim counts once it is confirmed, and no longer when it is about to be given up."""
+        claimed: dict[str, list[AnyPrefix]] = {}
+        for affinity in self.affinities.values():
+            if affinity.state is BlockState.CONFIRMED:
+                claimed.setdefault(affinity.node, []).append(affinity.cidr)
+        return {name: (*node.spec.pod_cidrs, *claimed.get(name, ())) for name, node in self.nodes.items()}
 
     def own_blocks(self, node: str) -> tuple[Prefix, ...]:
         """The blocks of `node`, exported or not; none of a node that is not there."""
@@ -148,7 +186,7 @@ class Cluster:
 
     def any_own_blocks(self, node: str) -> tuple[AnyPrefix, ...]:
         """The blocks of `node` in both families."""
-        return self.nodes[node].spec.pod_cidrs if node in self.nodes else ()
+        return self._blocks_of.get(node, ())
 
     def owner(self, prefix: AnyPrefix) -> str | None:
         """The member whose block is `prefix` or covers it, if any."""
@@ -159,8 +197,8 @@ class Cluster:
         return None
 
     def assignable(self, node: str) -> tuple[AnyPrefix, ...]:
-        """The blocks of `node` from which addresses are given: those of a disabled pool only keep what was given."""
-        blocks = self.any_own_blocks(node)
+        """The podCIDRs of `node` from which addresses are given: those of a disabled pool only keep what was given."""
+        blocks = self.nodes[node].spec.pod_cidrs if node in self.nodes else ()
         return tuple(block for block in blocks if not ((pool := self.pool(block)) and pool.spec.disabled))
 
     @cached_property

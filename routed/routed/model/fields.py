@@ -16,6 +16,7 @@ from msgspec import Meta
 from routed.model.address import AnyAddress, AnyPrefix
 
 AsNumber = Annotated[int, Meta(ge=1, le=4294967295)]
+BlockSize = Annotated[int, Meta(ge=20, le=128)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Priority = Annotated[int, Meta(ge=1, le=2147483646)]
 # RFC 1123 subdomain, as Kubernetes names objects; \Z, since $ would let a line end pass

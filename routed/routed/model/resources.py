@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from ipaddress import IPv6Interface
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,8 +16,10 @@ from msgspec import Meta
 from routed.model.address import Address, HostAddress
 from routed.model.bgp import BGPConfigurationSpec, BGPPeerSpec
 from routed.model.bgp_filter import BGPFilterSpec
-from routed.model.fields import AnyPrefixField, AsNumber, Name, Port
+from routed.model.fields import AnyPrefixField, AsNumber, BlockSize, Name, Port
+from routed.model.ipam import BlockAffinitySpec, IPAMConfigurationSpec, IPReservationSpec, PoolUse
 from routed.model.schema import Metadata, Resource, Schema
+from routed.model.selector import Selector
 
 __all__ = [
     "KINDS",
@@ -29,11 +31,17 @@ __all__ = [
     "BGPFilterSpec",
     "BGPPeer",
     "BGPPeerSpec",
+    "BlockAffinity",
     "EncapsulationMode",
+    "IPAMConfiguration",
+    "IPAMConfigurationSpec",
     "IPPool",
     "IPPoolSpec",
+    "IPReservation",
     "Metadata",
     "Name",
+    "Namespace",
+    "NamespaceSpec",
     "Node",
     "NodeBGPSpec",
     "NodeSpec",
@@ -68,7 +76,8 @@ class NodeSpec(Schema, frozen=True):
 
     bgp: Annotated[NodeBGPSpec, Meta(description="How the node speaks BGP.")]
     pod_cidrs: Annotated[
-        tuple[AnyPrefixField, ...], Meta(description="Addresses of the node's pods, as Kubernetes' `spec.podCIDRs`.")
+        tuple[AnyPrefixField, ...],
+        Meta(description="Addresses of the node's pods, as Kubernetes' `spec.podCIDRs`; a node without claims blocks."),
     ] = msgspec.field(name="podCIDRs", default=())
 
 
@@ -108,6 +117,28 @@ class IPPoolSpec(Schema, frozen=True):
     disable_bgp_export: Annotated[
         bool, Meta(description="Its addresses are announced to no peer, except where a BGPFilter accepts them.")
     ] = msgspec.field(name="disableBGPExport", default=False)
+    block_size: Annotated[
+        BlockSize | None,
+        Meta(
+            description="The prefix length of the blocks that nodes claim, 20 to 32 or 116 to 128; default: 26 or 122. "
+            "It stays as long as a node has a block of the pool.",
+        ),
+    ] = None
+    node_selector: Annotated[
+        Selector | None, Meta(description="Nodes that take addresses of it; default: all of them.")
+    ] = None
+    namespace_selector: Annotated[
+        Selector | None, Meta(description="Namespaces whose pods take addresses of it; default: all of them.")
+    ] = None
+    allowed_uses: Annotated[
+        tuple[PoolUse, ...], Meta(min_length=1, description="Addresses of pods, of tunnels, or both.")
+    ] = (PoolUse.WORKLOAD, PoolUse.TUNNEL)
+
+    @property
+    def block_length(self) -> int:
+        """The prefix length of its blocks; a pool that is smaller than a block by default is a single one."""
+        default = 26 if self.cidr.version == 4 else 122
+        return max(default, self.cidr.prefixlen) if self.block_size is None else self.block_size
 
     @property
     def encapsulation_mode(self) -> EncapsulationMode:
@@ -145,11 +176,56 @@ class BGPFilter(Resource, frozen=True, tag="BGPFilter", kw_only=True):
     spec: BGPFilterSpec = BGPFilterSpec()
 
 
-AnyResource = Node | IPPool | BGPPeer | BGPConfiguration | BGPFilter
+class IPReservation(Resource, frozen=True, tag="IPReservation", kw_only=True):
+    """Addresses that no pod gets."""
+
+    spec: IPReservationSpec = IPReservationSpec()
+
+
+class IPAMConfiguration(Resource, frozen=True, tag="IPAMConfiguration", kw_only=True):
+    """Cluster-wide settings of address assignment."""
+
+    spec: IPAMConfigurationSpec = IPAMConfigurationSpec()
+
+
+class BlockAffinity(Resource, frozen=True, tag="BlockAffinity", kw_only=True):
+    """Which node has a block: written by agents, never by operators."""
+
+    spec: BlockAffinitySpec
+
+
+class NamespaceSpec(Schema, frozen=True):
+    """What Kubernetes keeps of a namespace."""
+
+    finalizers: Annotated[tuple[str, ...], Meta(description="Kubernetes' own; routed keeps and does not read it.")] = ()
+
+
+class Namespace(Resource, frozen=True, tag="Namespace", kw_only=True):
+    """A namespace of pods: a pool's `namespaceSelector` selects by its labels, its pods inherit its annotations."""
+
+    api_version: Literal["v1"] = "v1"  # pyright: ignore[reportIncompatibleVariableOverride]
+    spec: NamespaceSpec = NamespaceSpec()
+
+
+AnyResource = (
+    Node
+    | IPPool
+    | BGPPeer
+    | BGPConfiguration
+    | BGPFilter
+    | IPReservation
+    | IPAMConfiguration
+    | BlockAffinity
+    | Namespace
+)
 KINDS: dict[str, type[AnyResource]] = {
     "Node": Node,
     "IPPool": IPPool,
     "BGPPeer": BGPPeer,
     "BGPConfiguration": BGPConfiguration,
     "BGPFilter": BGPFilter,
+    "IPReservation": IPReservation,
+    "IPAMConfiguration": IPAMConfiguration,
+    "Namespace": Namespace,
 }
+"""The kinds that operators write."""

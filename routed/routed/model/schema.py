@@ -26,7 +26,7 @@ class Resource(Schema, frozen=True, tag_field="kind"):
     """Base of the kinds; `kind` is written by the struct's tag."""
 
     metadata: Metadata
-    api_version: Literal["projectcalico.org/v3"] = "projectcalico.org/v3"
+    api_version: Literal["projectcalico.org/v3", "v1"] = "projectcalico.org/v3"
 
     @property
     def kind(self) -> str:

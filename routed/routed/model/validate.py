@@ -10,9 +10,19 @@ from routed.model.address import AnyAddress, AnyHostAddress, AnyPrefix
 from routed.model.cluster import Cluster
 from routed.model.prefixes import inside, overlap
 from routed.model.problem import Problem
-from routed.model.resources import AnyResource, BGPConfiguration, BGPFilter, BGPPeer, EncapsulationMode, IPPool, Node
+from routed.model.resources import (
+    AnyResource,
+    BGPConfiguration,
+    BGPFilter,
+    BGPPeer,
+    EncapsulationMode,
+    IPAMConfiguration,
+    IPPool,
+    Node,
+)
 from routed.model.validate_bgp import configuration_problems, peer_problems, reflector_problems
 from routed.model.validate_filter import filter_problems
+from routed.model.validate_ipam import ipam_problems
 
 __all__ = ["Problem", "validate"]
 
@@ -52,6 +62,7 @@ def validate(resources: Iterable[AnyResource]) -> tuple[Problem, ...]:
         *peer_problems(peers, cluster),
         *reflector_problems(nodes, cluster),
         *filter_problems(filters),
+        *ipam_problems(cluster, (resource for resource in every if isinstance(resource, IPAMConfiguration))),
     )
 
 

@@ -374,7 +374,7 @@ class World:
         if not path.exists():
             return {}
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            rows = connection.execute("SELECT key, value FROM kv WHERE key LIKE '/routed/v1/ipam/%'").fetchall()
+            rows = connection.execute("SELECT key, value FROM kv WHERE key LIKE '/routed/v1/ipam/blocks/%'").fetchall()
         return {key.rsplit("/", 1)[1]: re.findall(r'"handle": ?"([^"]*)"', value.decode()) for key, value in rows}
 
     def close(self) -> None:

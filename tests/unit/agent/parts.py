@@ -14,7 +14,8 @@ from routed.agent.agent import Agent, Parts
 from routed.agent.firewall_keeper import Kept
 from routed.config import AgentConfig
 from routed.errors import EnvironmentFault
-from routed.ipam.allocator import PREFIX, Allocator
+from routed.ipam.allocator import Allocator
+from routed.ipam.keys import STATIC
 from routed.model.address import Address, AnyAddress, Family, HostAddress, Prefix
 from routed.model.codec import encode_json, resource_key
 from routed.model.fields import PeerAddress
@@ -87,7 +88,7 @@ class FakeStore:
     def put(self, key: str, value: bytes | None) -> None:
         self.revision += 1
         if value is None:
-            self.values.pop(key)
+            self.values.pop(key, None)
         else:
             self.values[key] = value, self.revision
         self.events.append(Event(key, value, self.revision))
@@ -109,10 +110,12 @@ class FakeStore:
             raise self.fault
 
     async def get(self, key: str) -> KeyValue | None:
-        raise NotImplementedError
+        self._check()
+        value, at = self.values.get(key, (b"", 0))
+        return KeyValue(key, value, 1, at) if at else None
 
     async def range(self, prefix: str) -> Range:
-        if prefix == PREFIX:
+        if prefix == STATIC:
             await self.gate.wait()
         self._check()
         found = [KeyValue(key, value, 1, at) for key, (value, at) in self.values.items() if key.startswith(prefix)]

@@ -167,7 +167,7 @@ def test_an_unknown_kind_lists_the_known(run):
     result = run("get", "zebras")
     assert (result.status, result.out) == (1, "")
     assert "unknown kind 'zebras'" in result.err
-    assert "Node (no), IPPool (ipp), BGPPeer (bgpp), BGPConfiguration (bgpc), BGPFilter (bgpf)" in result.err
+    assert "Node (no), IPPool (ipp), BGPPeer (bgpp), BGPConfiguration (bgpc), BGPFilter (bgpf), " in result.err
 
 
 def test_delete_by_name_and_by_file(run, files):

@@ -151,7 +151,7 @@ def test_the_network_configuration_is_one_that_old_and_new_runtimes_take(tmp_pat
         "name": "pods",
         "disableCheck": True,
         "disableGC": True,
-        "plugins": [{"type": "routed-cni"}],
+        "plugins": [{"type": "routed-cni", "capabilities": {"io.kubernetes.cri.pod-annotations": True}}],
     }
 
 

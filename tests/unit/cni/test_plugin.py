@@ -80,6 +80,8 @@ class World:
         self.links.discard(name)
         return True
 
+    configuration = b'{"cniVersion":"1.0.0","name":"n","type":"t"}'
+
     async def call(self, command: str, container: str = "c", interface: str = "eth0", **more: str) -> tuple[int, str]:
         variables = {
             "CNI_COMMAND": command,
@@ -89,7 +91,7 @@ class World:
             **more,
         }
         payload = b"\0".join(f"{key}={value}".encode() for key, value in variables.items())
-        status, output = await self.plugin.handle(payload + b'\0\0{"cniVersion":"1.0.0","name":"n","type":"t"}')
+        status, output = await self.plugin.handle(payload + b"\0\0" + self.configuration)
         return status, output.decode()
 
     async def held(self) -> list[str]:
@@ -177,6 +179,24 @@ def test_the_allocation_says_whose_it_is(tell: Tell):
             "namespace": "shop",
             "pod": "web",
         }
+
+    tell(story)
+
+
+ASKING = (
+    b'{"cniVersion":"1.0.0","name":"n","type":"t","runtimeConfig":{"io.kubernetes.cri.pod-annotations":'
+    b'{"cni.projectcalico.org/ipAddrs":"[\\"10.1.0.5\\"]"}}}'
+)
+
+
+def test_a_pod_gets_the_address_that_its_annotation_asks_for(tell: Tell):
+    async def story(world: World) -> None:
+        world.configuration = ASKING
+        status, output = await world.call("ADD")
+        assert (status, "10.1.0.5/32" in output) == (0, True)
+        status, output = await world.call("ADD", "another")
+        assert (status, "10.1.0.5 is held by cni.c.eth0" in output) == (1, True)
+        assert await world.held() == ["cni.c.eth0"]
 
     tell(story)
 

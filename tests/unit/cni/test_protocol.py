@@ -124,7 +124,7 @@ def test_a_wrong_name_or_type_is_an_invalid_configuration_that_names_the_field(c
     assert error.msg.startswith(next(iter(change)))
 
 
-@pytest.mark.parametrize("field", ["ipam", "ipMasq", "dns", "prevResult", "runtimeConfig"])
+@pytest.mark.parametrize("field", ["ipMasq", "dns", "prevResult"])
 def test_a_field_that_asks_for_what_is_not_done_is_refused_by_name_and_value(field: str):
     error = refusal(payload({**CONFIGURATION, field: {"a": 1}}))
     assert (error.code, error.msg) == (2, f'network routed: unsupported field {field} = {{"a":1}}')

@@ -87,9 +87,12 @@ def test_json_is_read_too():
 HOST = "an address with prefix length, e.g. 10.1.1.11/24"
 AS = "expected a whole number from 1 to 4294967295"
 NAME = "a name of lower-case letters, digits, - and ., which starts and ends with a letter or digit"
-KINDS = "supported are Node, IPPool, BGPPeer, BGPConfiguration, BGPFilter"
+KINDS = "supported are Node, IPPool, BGPPeer, BGPConfiguration, BGPFilter, IPReservation, IPAMConfiguration, Namespace"
 NODE_FIELDS = "ipv4Address, asNumber, ipv6Address, routeReflectorClusterID"
-POOL_FIELDS = "cidr, ipipMode, vxlanMode, natOutgoing, disabled, disableBGPExport"
+POOL_FIELDS = (
+    "cidr, ipipMode, vxlanMode, natOutgoing, disabled, disableBGPExport, blockSize, nodeSelector, namespaceSelector, "
+    "allowedUses"
+)
 MODES = "'Always', 'CrossSubnet' or 'Never'"
 
 
@@ -128,7 +131,7 @@ def test_a_bad_node_is_said_with_line_field_and_expectation(old, new, line, expe
         ("ipipMode: CrossSubnet", "vxlanMode: On", f"spec.vxlanMode: expected {MODES}, found 'On'"),
         ("ipipMode: CrossSubnet", "natOutgoing: 1", "spec.natOutgoing: expected true or false, found 1"),
         ("ipipMode: CrossSubnet", "disabled: yes", "spec.disabled: expected true or false, found 'yes'"),
-        ("ipipMode: CrossSubnet", "blockSize: 26", f"spec.blockSize: unknown field; known are {POOL_FIELDS}"),
+        ("ipipMode: CrossSubnet", "reach: 26", f"spec.reach: unknown field; known are {POOL_FIELDS}"),
     ],
 )
 def test_a_bad_pool_is_said_with_line_field_and_expectation(old, new, expected):
