@@ -25,15 +25,20 @@ Concerns = Callable[[int, str], bool]
 
 
 class NftEvents:
-    """A subscription in one network namespace; where the kernel has no nf_tables, it stays silent."""
+    """A subscription in one network namespace; where the kernel has no nf_tables, or no nfnetlink, it stays silent."""
 
     def __init__(self, namespace: str | None = None) -> None:
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        kind, group = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, _GROUP
         with inside(namespace) if namespace else nullcontext():
-            self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
+            try:
+                self._socket = socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
+            except OSError as error:
+                if error.errno != errno.EPROTONOSUPPORT:
+                    raise
+                self._socket, group = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE), 0
         with suppress(PermissionError):  # no CAP_NET_ADMIN in the machine's own user namespace: overflows come sooner
             self._socket.setsockopt(socket.SOL_SOCKET, c.SO_RCVBUFFORCE, _BUFFER)
-        self._socket.bind((0, _GROUP))
+        self._socket.bind((0, group))
 
     def __enter__(self) -> Self:
         return self
