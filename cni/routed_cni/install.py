@@ -21,7 +21,9 @@ from routed.errors import ConflictError, OperatorError
 from routed.files import write_whole
 from routed.ipam.request import CAPABILITY
 from routed_cni import shim
-from routed_cni.protocol import check_socket_path, encode_version, is_identifier
+from routed_cni.network import VERSIONS, is_identifier
+from routed_cni.protocol import check_socket_path
+from routed_cni.results import encode_version
 
 PLUGIN = "routed-cni"
 PREBUILT = Path(__file__).with_name("prebuilt") / PLUGIN  # where set-up puts what it compiles from cni/shim
@@ -134,8 +136,8 @@ def remove_plugin(directory: Path) -> bool:
 def write_conflist(directory: Path, name: str = "routed") -> Path:
     """Write the network configuration of network `name` into `directory`, which is made if missing.
 
-    `cniVersion` 1.0.0 because runtimes before `cniVersions` refuse a newer one; CHECK and GC are not carried out, so
-    the runtime is told not to ask. Raises ConflictError when a file of that name is not ours.
+    `cniVersion` 1.0.0 because runtimes before `cniVersions` refuse a newer one; those that know it take the newest
+    version of both. Raises ConflictError when a file of that name is not ours.
     """
     if not is_identifier(name):
         raise OperatorError(
@@ -145,10 +147,8 @@ def write_conflist(directory: Path, name: str = "routed") -> Path:
     _refuse_foreign(path, ours=_is_our_conflist(path))
     configuration = {
         "cniVersion": "1.0.0",
-        "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
+        "cniVersions": VERSIONS,
         "name": name,
-        "disableCheck": True,
-        "disableGC": True,
         "plugins": [{"type": PLUGIN, "capabilities": {CAPABILITY: True}}],
     }
     write_whole(path, msgspec.json.format(msgspec.json.encode(configuration), indent=2) + b"\n", mode=0o644)

@@ -16,7 +16,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from routed.errors import EnvironmentFault, OperatorError
-from routed_cni.protocol import MAX_REQUEST, CniError, Code, check_socket_path, encode_error
+from routed_cni.faults import CniError, Code
+from routed_cni.protocol import MAX_REQUEST, check_socket_path
+from routed_cni.results import encode_error
 
 _log = logging.getLogger(__name__)
 _UCRED = struct.Struct("=iII")  # struct ucred: pid, uid, gid
@@ -157,5 +159,5 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
         raise CniError(Code.DECODE_FAILURE, "the request ends early") from error
 
 
-def _refusal(code: Code, message: str) -> tuple[int, bytes]:
+def _refusal(code: int, message: str) -> tuple[int, bytes]:
     return 1, encode_error(_NEWEST_COMMON, CniError(code, message))

@@ -27,7 +27,7 @@
 #endif
 #define TEXT_(number) #number
 #define TEXT(number) TEXT_(number)
-#define VERSION "{\"cniVersion\":\"1.1.0\",\"supportedVersions\":[\"0.3.1\",\"0.4.0\",\"1.0.0\",\"1.1.0\"]}"
+#define VERSION "{\"cniVersion\":\"1.1.0\",\"supportedVersions\":[\"0.3.0\",\"0.3.1\",\"0.4.0\",\"1.0.0\",\"1.1.0\"]}"
 
 enum { RETRY_MS = 20, LENGTH_BYTES = 4, MAX_REQUEST = 1 << 20, MAX_ANSWER = 1 + (1 << 20) };
 enum code { IO_FAILURE = 5, DECODE_FAILURE = 6, TRY_AGAIN_LATER = 11, BUG = 100 };

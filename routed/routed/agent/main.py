@@ -101,8 +101,9 @@ async def _run(config: AgentConfig) -> None:
             allocator,
             kernel=kernel,
             mtu=lambda: agent.pod_mtu(),  # noqa: PLW0108  the agent is made with the plugin, so it comes after it
-            on_change=lambda _: agent.endpoints_changed(),
+            on_change=lambda: agent.endpoints_changed(),  # noqa: PLW0108  likewise
             ready=lambda: agent.require_serving(),  # noqa: PLW0108  likewise
+            limited=lambda: agent.not_ready(),  # noqa: PLW0108  likewise
             route_protocol=config.route_protocol,
             route_metric=config.route_metric,
         )
@@ -113,6 +114,7 @@ async def _run(config: AgentConfig) -> None:
         agent = Agent(config, settings, parts, kernel)
 
         async def serve_plugin() -> None:
+            await plugin.repair()
             await server.start()
             stack.push_async_callback(server.close)
 

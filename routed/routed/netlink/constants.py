@@ -24,6 +24,7 @@ class Msg(IntEnum):
     NEWNEIGH = 28
     DELNEIGH = 29
     GETNEIGH = 30
+    NEWRULE = 32
     NEWNETCONF = 80
     NEWNSID = 88
     NEWNEXTHOP = 104

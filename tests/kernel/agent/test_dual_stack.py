@@ -68,7 +68,7 @@ def test_a_pod_that_goes_gives_back_both(world: World, node: Node) -> None:
     assert [f"cni.{sandbox.name}.eth0" in held for held in world.held().values()] == [True, True]
     assert node.cni("DEL", sandbox.name, sandbox.path)[0] == 0
     assert ours6(node) == [BOTH[1]]
-    assert not any(f"cni.{sandbox.name}.eth0" in held for held in world.held().values())
+    until(lambda: not any(f"cni.{sandbox.name}.eth0" in held for held in world.held().values()))
 
 
 def dual(number: int) -> dict[str, Any]:

@@ -371,8 +371,8 @@ def test_adds_and_deletes_during_a_restart_are_done_or_refused_and_leave_no_half
     assert all(answer["code"] == 11 for answer in refused), refused
     assert len(refused) < 10
     assert node.status()["endpoints"] == 1
-    veths = [link for link in node.namespace.look("link", "show") if link["ifname"].startswith("rtd")]
-    assert len(veths) == 1
+    links = lambda: [each["ifname"] for each in node.namespace.look("link", "show")]  # noqa: E731
+    until(lambda: len([name for name in links() if name.startswith("rtd")]) == 1)  # the janitor goes round
     assert len([route for route in node.namespace.ours() if route.startswith("10.244.1.")]) == 2
     settled(pair)
 

@@ -233,7 +233,7 @@ class Node:
             "CNI_COMMAND": command, "CNI_CONTAINERID": container, "CNI_NETNS": netns, "CNI_IFNAME": "eth0",
             "CNI_PATH": str(self.plugin.parent),
         }  # fmt: skip
-        network = json.dumps({"cniVersion": "1.0.0", "name": "routed", "type": "routed-cni"})
+        network = json.dumps({"cniVersion": "1.1.0", "name": "routed", "type": "routed-cni"})
         done = subprocess.run(
             [self.plugin], env=environment, input=network, capture_output=True, text=True, check=False, timeout=90
         )

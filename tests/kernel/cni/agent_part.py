@@ -21,10 +21,11 @@ async def main(socket_path: Path, store_path: Path, cidrs: str, mtu: int) -> Non
     plugin = Plugin(
         Allocator(store, [ip_network(cidr) for cidr in cidrs.split(",")], node="node"),
         mtu=lambda: mtu,
-        on_change=lambda _: None,
+        on_change=lambda: None,
         ready=lambda: None,
     )
     server = Server(socket_path, plugin.handle)
+    await plugin.repair()
     await server.start()
     await stop.wait()
     await server.close()

@@ -10,6 +10,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 from routed.ipam.allocator import Allocator
 from routed.store.sqlite import SqliteStore
 from routed_cni.install import write_plugin
-from routed_cni.wiring import host_interface
+from routed_cni.veths import host_interface
 
 MTU = 1480
 CIDR = "10.9.0.0/26"
@@ -31,6 +33,14 @@ def run(*words: str, check: bool = True) -> str:
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert not check or done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def until(check: Callable[[], bool], seconds: float = 10) -> None:
+    """Return when `check` holds."""
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def look(namespace: str, *words: str) -> Any:
@@ -122,17 +132,9 @@ class Node:
         **changes: str | None,
     ) -> Answer:
         """Execute the plugin as a runtime does; the container's ID is the pod's name."""
-        environment = {
-            "CNI_COMMAND": command,
-            "CNI_CONTAINERID": pod,
-            "CNI_NETNS": f"/run/netns/{pod}",
-            "CNI_IFNAME": interface,
-            "CNI_PATH": str(self.directory / "bin"),
-            **changes,
-        }
         done = subprocess.run(
-            [self.plugin],
-            env={name: value for name, value in environment.items() if value is not None},
+            self.command(),
+            env=self.environment(command, pod, interface, **changes),
             input=configuration if isinstance(configuration, str) else json.dumps(configuration),
             capture_output=True,
             text=True,
@@ -141,6 +143,31 @@ class Node:
         )
         assert done.stderr == ""
         return Answer(done.returncode, done.stdout)
+
+    def command(self) -> list[str]:
+        """What a runtime executes."""
+        return [str(self.plugin)]
+
+    def environment(self, command: str, pod: str, interface: str = "eth0", **changes: str | None) -> dict[str, str]:
+        """What it sets."""
+        whole = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": pod,
+            "CNI_NETNS": f"/run/netns/{pod}",
+            "CNI_IFNAME": interface,
+            "CNI_PATH": f"{self.directory / 'bin'}:/usr/lib/cni",
+            **changes,
+        }
+        return {name: value for name, value in whole.items() if value is not None}
+
+    @staticmethod
+    def stdin() -> bytes:
+        """And what it writes."""
+        return json.dumps(CONFIGURATION).encode()
+
+    def check(self, pod: str, added: Answer, interface: str = "eth0", **fields: Any) -> Answer:
+        """CHECK of what `added` answered."""
+        return self.cni("CHECK", pod, interface, configuration={**CONFIGURATION, "prevResult": added.result, **fields})
 
     def links(self) -> list[str]:
         return [link["ifname"] for link in look(self.name, "link", "show") if link["ifname"] != "lo"]
@@ -151,6 +178,11 @@ class Node:
     def routes(self) -> list[Any]:
         routes: list[Any] = look(self.name, "-d", "route", "show", "table", "main")
         return routes
+
+    def settled(self) -> None:
+        """No link, no route, no address taken: at once, or when the janitor went round."""
+        assert self.routes() == []
+        until(lambda: (self.links(), self.held()) == ([], []))
 
     def held(self) -> list[str]:
         """The handles of the addresses in use, as the store has them."""

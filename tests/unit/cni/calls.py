@@ -12,7 +12,7 @@ from pathlib import Path
 
 ENVIRONMENT = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c", "CNI_IFNAME": "eth0", "CNI_NETNS": "", "OTHER": "x"}
 STDIN = b'{"cniVersion":"1.0.0","name":"n","type":"t"}'
-VERSION = b'{"cniVersion":"1.1.0","supportedVersions":["0.3.1","0.4.0","1.0.0","1.1.0"]}'
+VERSION = b'{"cniVersion":"1.1.0","supportedVersions":["0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}'
 Behaviour = Callable[[socket.socket], None]
 
 

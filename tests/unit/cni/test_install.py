@@ -147,10 +147,8 @@ def test_the_network_configuration_is_one_that_old_and_new_runtimes_take(tmp_pat
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert configuration == {
         "cniVersion": "1.0.0",
-        "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
+        "cniVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
         "name": "pods",
-        "disableCheck": True,
-        "disableGC": True,
         "plugins": [{"type": "routed-cni", "capabilities": {"io.kubernetes.cri.pod-annotations": True}}],
     }
 

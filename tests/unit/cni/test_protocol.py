@@ -10,21 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routed.errors import OperatorError
+from routed.model.address import Family
 from routed_cni import shim
-from routed_cni.protocol import (
-    VERSIONS,
-    Attachment,
-    CniError,
-    Code,
-    Command,
-    Request,
-    check_socket_path,
-    decode,
-    encode_error,
-    encode_result,
-    encode_version,
-    requested_version,
-)
+from routed_cni.faults import CniError, Code
+from routed_cni.network import VERSIONS, Settings
+from routed_cni.protocol import Command, Request, check_socket_path, decode, requested_version
+from routed_cni.results import Attachment, encode_error, encode_result, encode_version
 
 ENVIRONMENT = {
     "CNI_COMMAND": "ADD",
@@ -61,7 +52,7 @@ def test_an_add_is_read_whole():
     )
 
 
-@pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0", "1.1.0"])
+@pytest.mark.parametrize("version", ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])
 def test_configurations_of_these_versions_are_accepted(version: str):
     assert decode(payload({**CONFIGURATION, "cniVersion": version})).version == version
 
@@ -69,7 +60,7 @@ def test_configurations_of_these_versions_are_accepted(version: str):
 @pytest.mark.parametrize("version", ["0.1.0", "0.2.0", "2.0.0", "", 1, None])
 def test_other_versions_are_refused_with_the_supported_ones(version: object):
     error = refusal(payload({**CONFIGURATION, "cniVersion": version}))
-    assert (error.code, error.details) == (Code.INCOMPATIBLE_VERSION, "supported: 0.3.1, 0.4.0, 1.0.0, 1.1.0")
+    assert (error.code, error.details) == (Code.INCOMPATIBLE_VERSION, "supported: 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0")
 
 
 def test_a_missing_version_is_an_incompatible_one():
@@ -81,7 +72,7 @@ def test_all_missing_variables_are_named_at_once():
     assert (error.code, error.msg) == (4, "ADD needs CNI_CONTAINERID, CNI_IFNAME, CNI_NETNS")
 
 
-@pytest.mark.parametrize("command", [None, "", "CHECK", "GC", "add", "\nADD"])
+@pytest.mark.parametrize("command", [None, "", "UPDATE", "add", "\nADD"])
 def test_a_missing_or_unknown_command_is_an_invalid_environment(command: str | None):
     error = refusal(payload(CNI_COMMAND=command))
     assert error.code == 4
@@ -124,10 +115,28 @@ def test_a_wrong_name_or_type_is_an_invalid_configuration_that_names_the_field(c
     assert error.msg.startswith(next(iter(change)))
 
 
-@pytest.mark.parametrize("field", ["ipMasq", "dns", "prevResult"])
-def test_a_field_that_asks_for_what_is_not_done_is_refused_by_name_and_value(field: str):
-    error = refusal(payload({**CONFIGURATION, field: {"a": 1}}))
-    assert (error.code, error.msg) == (2, f'network routed: unsupported field {field} = {{"a":1}}')
+@pytest.mark.parametrize(
+    ("field", "value"), [("ipMasq", True), ("bridge", "cni0"), ("policy", {"type": "k8s"}), ("networkScaling", True)]
+)
+def test_a_field_that_asks_for_what_is_not_done_is_refused_by_name_and_value(field: str, value: object):
+    """Section 5, Error, code 2: "the error message must contain the key and value of the unsupported field"."""
+    error = refusal(payload({**CONFIGURATION, field: value}))
+    told = json.dumps(value, separators=(",", ":"))
+    assert (error.code, error.msg) == (2, f"network routed: unsupported field {field} = {told}")
+
+
+def test_fields_that_every_plugin_knows_and_arguments_for_others_are_accepted():
+    """Section 1: `args` "should be ignored by plugins if not understood"; the runtime strips or adds the others."""
+    known = {
+        "args": {"labels": []},
+        "capabilities": {"portMappings": True},
+        "dns": {"nameservers": ["10.0.0.1"]},
+        "ipMasq": False,
+        "runtimeConfig": {"portMappings": []},
+        "prevResult": {"cniVersion": "1.0.0"},
+    }
+    request = decode(payload({**CONFIGURATION, **known}))
+    assert (request.settings, request.previous) == (Settings(dns=known["dns"]), known["prevResult"])
 
 
 def test_a_delete_needs_no_namespace_and_bears_any_field_and_argument():
@@ -140,9 +149,46 @@ def test_wrong_arguments_are_refused_on_add():
     assert refusal(payload(CNI_ARGS="a=b;broken")).code == 4
 
 
+NEWEST = {**CONFIGURATION, "cniVersion": "1.1.0"}
+
+
 def test_status_needs_no_names():
-    request = decode(payload(CNI_COMMAND="STATUS", CNI_CONTAINERID="", CNI_NETNS="", CNI_IFNAME=""))
+    """Section 2, STATUS: of the variables only CNI_COMMAND is required; containerd 2 sends the others empty."""
+    request = decode(payload(NEWEST, CNI_COMMAND="STATUS", CNI_CONTAINERID="", CNI_NETNS="", CNI_IFNAME=""))
     assert request.command is Command.STATUS
+
+
+@pytest.mark.parametrize(
+    ("command", "version"), [("CHECK", "0.3.1"), ("STATUS", "1.0.0"), ("GC", "1.0.0"), ("GC", "0.3.0")]
+)
+def test_a_command_that_its_version_does_not_have_is_refused(command: str, version: str):
+    """CHECK came with 0.4.0, GC and STATUS with 1.1.0."""
+    fields = {**CONFIGURATION, "cniVersion": version, "prevResult": {}, "cni.dev/valid-attachments": []}
+    error = refusal(payload(fields, CNI_COMMAND=command))
+    assert (error.code, f"{command} is not in cniVersion {version}" in error.msg) == (1, True)
+
+
+def test_check_needs_the_namespace_and_the_result_of_add():
+    """Section 2, CHECK: required are CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME and `prevResult`."""
+    assert refusal(payload(CNI_COMMAND="CHECK", CNI_NETNS="")).msg == "CHECK needs CNI_NETNS"
+    assert refusal(payload(CNI_COMMAND="CHECK")).msg == "prevResult is missing"
+    assert decode(payload({**CONFIGURATION, "prevResult": {"ips": []}}, CNI_COMMAND="CHECK")).previous == {"ips": []}
+
+
+def test_gc_names_what_is_valid_and_needs_no_interface():
+    """Section 2, GC: required are CNI_COMMAND, CNI_PATH and `cni.dev/valid-attachments`."""
+    listed = [{"containerID": "a", "ifname": "eth0"}, {"containerID": "b", "ifname": "net1", "more": 1}]
+    fields = {**NEWEST, "cni.dev/valid-attachments": listed}
+    request = decode(payload(fields, CNI_COMMAND="GC", CNI_CONTAINERID=None, CNI_NETNS=None, CNI_IFNAME=None))
+    assert request.valid == {("a", "eth0"), ("b", "net1")}
+
+
+@pytest.mark.parametrize(
+    "listed", [None, {}, "all", ["a"], [{"containerID": "a"}], [{"containerID": 1, "ifname": "e"}]]
+)
+def test_gc_without_a_whole_list_is_refused_as_it_would_take_pods_away(listed: object):
+    error = refusal(payload({**NEWEST, "cni.dev/valid-attachments": listed}, CNI_COMMAND="GC"))
+    assert (error.code, "cni.dev/valid-attachments" in error.msg) == (7, True)
 
 
 def test_version_needs_nothing():
@@ -178,6 +224,37 @@ def test_a_result_with_both_families_has_a_route_for_each():
     assert result["routes"] == [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
 
 
+def test_a_result_has_no_default_route_that_another_interface_has():
+    result = json.loads(encode_result("1.0.0", replace(ATTACHMENT, default=frozenset[Family]())))
+    assert result["routes"] == []
+
+
+def test_the_result_of_an_earlier_plugin_is_passed_on_with_ours_behind():
+    """Section 2, ADD: a plugin that is given `prevResult` passes it through, or modifies it."""
+    before = {
+        "cniVersion": "1.0.0",
+        "interfaces": [{"name": "tap0"}],
+        "ips": [{"address": "10.9.0.1/24", "interface": 0}],
+        "routes": [{"dst": "10.8.0.0/16"}],
+        "dns": {"nameservers": ["10.0.0.1"]},
+        "odd": True,
+    }
+    result = json.loads(encode_result("1.0.0", ATTACHMENT, before))
+    assert [each["name"] for each in result["interfaces"]] == ["tap0", "rtd0123456789a", "eth0"]
+    assert result["ips"] == [
+        {"address": "10.9.0.1/24", "interface": 0},
+        {"address": "10.1.0.1/32", "gateway": "169.254.1.1", "interface": 2},
+    ]
+    assert result["routes"] == [{"dst": "10.8.0.0/16"}, {"dst": "0.0.0.0/0"}]
+    assert (result["dns"], result["odd"]) == (before["dns"], True)
+
+
+def test_dns_of_the_configuration_is_in_the_result():
+    """Section 5, Success: `dns`."""
+    told = {"nameservers": ["10.0.0.53"]}
+    assert json.loads(encode_result("1.0.0", replace(ATTACHMENT, dns=told)))["dns"] == told
+
+
 def test_a_result_of_version_1_0_0():
     assert json.loads(encode_result("1.0.0", ATTACHMENT)) == {
         "cniVersion": "1.0.0",
@@ -192,7 +269,8 @@ def test_a_result_of_version_1_0_0():
 
 
 @pytest.mark.parametrize(
-    ("version", "ip_version", "mtu"), [("0.3.1", "4", None), ("0.4.0", "4", None), ("1.1.0", None, 1480)]
+    ("version", "ip_version", "mtu"),
+    [("0.3.0", "4", None), ("0.3.1", "4", None), ("0.4.0", "4", None), ("1.1.0", None, 1480)],
 )
 def test_what_differs_in_results_of_other_versions(version: str, ip_version: str | None, mtu: int | None):
     result = json.loads(encode_result(version, ATTACHMENT))
@@ -244,6 +322,12 @@ JSON = st.recursive(
 )
 
 
+FIELDS = [
+    "args", "cni.dev/valid-attachments", "cniVersion", "container_settings", "dns", "ipam", "log_level", "mtu", "name",
+    "prevResult", "runtimeConfig", "type",
+]  # fmt: skip
+
+
 def only_a_cni_error(data: bytes) -> None:
     """Whatever the bytes: a whole request, or an error that can be told."""
     try:
@@ -266,7 +350,7 @@ def test_no_bytes_make_the_decoder_fail_otherwise_than_with_a_cni_error(data: by
     st.dictionaries(
         st.sampled_from([*ENVIRONMENT, "CNI_ODD"]), st.text(st.characters(codec="utf-8", exclude_characters="\0"))
     ),
-    st.dictionaries(st.sampled_from(["cniVersion", "name", "type", "args", "ipam"]), JSON),
+    st.dictionaries(st.sampled_from(FIELDS), JSON),
 )
 def test_no_variables_or_json_make_the_decoder_fail_otherwise(changes: dict[str, str], fields: dict[str, object]):
     only_a_cni_error(payload({**CONFIGURATION, **fields}, **changes))
