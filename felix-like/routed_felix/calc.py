@@ -333,6 +333,7 @@ class Calculator:
             sysctls=state.sysctls,
             neighbours=state.neighbours,
             fdb=state.fdb,
+            names=state.names,
             routes=dict(sorted(routes.items())),
             decisions=dict(sorted(decisions.items())),
             problems=self.problems,

@@ -24,12 +24,10 @@ from routed_felix.firewall.backends import all_backends
 from routed_felix.firewall.firewall import cleanup as firewall_cleanup
 from routed_felix.nexthops import NexthopsTarget
 from routed_felix.routes import RoutesTarget
-from routed_felix.state import Conflict, RouteKey, Settings
+from routed_felix.state import POD_ALIAS, Conflict, RouteKey, Settings
 from routed_felix.tunnel import TunnelAddresses, TunnelLink, dump_addresses, dump_links
 from routed_felix.vxlan import VxlanLink
 from routed_felix.wanted import Table
-
-POD_ALIAS = "routed:pod "
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from routed.netlink.socket import Netlink
 from routed_felix.main_table import MainTable
 from routed_felix.monitor import Changes
 from routed_felix.neighbours import ForwardingDatabase, Neighbours
+from routed_felix.pod_names import PodNames
 from routed_felix.stage import Stage, carried, nowhere, only
 from routed_felix.state import (
     COMPATIBLE,
@@ -183,6 +184,7 @@ class Dataplane:
                 mtu=link.mtu,
                 up=link.carrier,
                 kind=link.kind,
+                alias=link.alias,
                 addresses=tuple(
                     # a point-to-point address lies in no subnet of the interface's
                     e.address if e.peer is None else ip_interface(e.address.ip)
@@ -284,7 +286,9 @@ class Dataplane:
             links[vxlan] = Stage(VxlanLink(self._netlink, vxlan, node.links), only(node.links, vxlan))
         for link in links.values():
             link.add()
-        if any(link.changed for link in links.values()):
+        names = Stage(PodNames(self._netlink, node.names), node.names)
+        names.add()
+        if names.changed or any(link.changed for link in links.values()):
             self._links_are(dump_links(self._netlink))
         if before not in (0, self._neighbours.index):  # made anew: what went by the old one has gone with it
             ipv4.lose_device(vxlan)
@@ -311,7 +315,9 @@ class Dataplane:
             if ("driver" in links[name].failures.get(name, "") if name in node.links else name in self._driver_failed)
         )
         # of our own doings nobody tells us
-        links_changed = any(link.changed for link in links.values()) or any(each.changed for each in addresses.values())
+        named = bool(names.changed)
+        stood: list[Stage[Any, Any]] = [*links.values(), *addresses.values()]
+        links_changed = named or any(each.changed for each in stood)
         if links_changed or failed != self._driver_failed:
             self._events.append(Changes(interfaces=True))
             self._driver_failed = failed
@@ -326,7 +332,8 @@ class Dataplane:
         self._node_failures = {}
         for stage in (*stages, sysctls):
             self._node_failures.update(stage.failures)
-        return stages, sysctls.changed + sum(stage.changed for stage in stages)
+        self._node_failures.update((node.names[index], reason) for index, reason in names.failures.items())
+        return stages, names.changed + sysctls.changed + sum(stage.changed for stage in stages)
 
     def _report(self, changed: int, wanted: Mapping[Family, Wanted]) -> Report:
         failures: dict[Key, str] = dict(self._node_failures)

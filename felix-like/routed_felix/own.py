@@ -17,6 +17,7 @@ from routed_felix.state import (
     COMPATIBLE,
     DRIVERS,
     FORWARD_IPV6,
+    POD_ALIAS,
     TUNNEL_KIND,
     TUNNEL_OVERHEAD,
     Encapsulation,
@@ -59,7 +60,8 @@ def own_part(view: View, decider: Decider, overlay: Overlay, next_hops: frozense
     Of IPv6 the prefixes only: what the node needs besides routes comes with the view of IPv4.
     """
     problems: list[Problem] = []
-    routes, decisions = _prefixes(view, decider, problems)
+    names = _renamed(view)
+    routes, decisions = _prefixes(view, decider, frozenset(names.values()), problems)
     _check_pools(view, problems)
     if view.family is Family.IPV6:
         _check_address(view, decider, problems)
@@ -86,6 +88,7 @@ def own_part(view: View, decider: Decider, overlay: Overlay, next_hops: frozense
             sysctls=sysctls,
             neighbours=neighbours,
             fdb=fdb,
+            names=names,
         ),
         routes=routes,
         decisions=decisions,
@@ -126,8 +129,21 @@ def _missing_drivers(view: View, decider: Decider, problems: list[Problem]) -> f
     return frozenset(missing)
 
 
+def _renamed(view: View) -> dict[int, str]:
+    """The names that pods' links had before somebody renamed them: everything of the pod goes by the name."""
+    lost = {
+        f"{POD_ALIAS}{each.container_id}/{each.interface}": each.host_interface
+        for each in view.endpoints
+        if each.host_interface not in view.interfaces
+    }
+    if not lost:
+        return {}
+    words = {each.index: each.alias.partition(" has ")[0] for each in view.interfaces.values()}
+    return {index: lost[alias] for index, alias in words.items() if alias in lost}
+
+
 def _prefixes(
-    view: View, decider: Decider, problems: list[Problem]
+    view: View, decider: Decider, renamed: frozenset[str], problems: list[Problem]
 ) -> tuple[dict[Nlri, Route], dict[Nlri, Forwarding]]:
     routes: dict[Nlri, Route] = {}
     decisions: dict[Nlri, Forwarding] = {}
@@ -141,7 +157,8 @@ def _prefixes(
         reason = Reason(Why.OWN_BLOCK, f"block of this node, addresses without endpoint: {block}")
         program(block, Encapsulation.BLACKHOLE, reason, Route(RouteKind.BLACKHOLE))
     for endpoint in sorted(view.endpoints, key=lambda e: (int(e.address), e.container_id, e.interface)):
-        if endpoint.host_interface not in view.interfaces or Family.of(endpoint.address) is not view.family:
+        there = endpoint.host_interface in view.interfaces or endpoint.host_interface in renamed
+        if not there or Family.of(endpoint.address) is not view.family:
             continue
         prefix = host_prefix(endpoint.address)
         name = f"{endpoint.container_id}/{endpoint.interface}"

@@ -11,6 +11,7 @@ from routed.model.nlri import Nlri
 
 TUNNEL_KIND = "ipip"
 TUNNEL_MODULE = "ipip"
+POD_ALIAS = "routed:pod "  # and then container ID, slash, interface in the sandbox
 TUNNEL_ALIAS = "routed:tunnel"
 VXLAN_KIND = "vxlan"
 VXLAN_MODULE = "vxlan"
@@ -262,7 +263,8 @@ class NodeState:
     """What the node needs besides routes. `addresses` maps an address to the devices that carry it.
 
     `neighbours` have their MAC address; `fdb` says behind which member a MAC address is. Nobody is asked for either.
-    `sysctls` are paths below /proc/sys, with slashes, since an interface name may contain a dot.
+    `sysctls` are paths below /proc/sys, with slashes, since an interface name may contain a dot. `names` are those of
+    pods' links that somebody has renamed, by index.
     """
 
     links: Mapping[str, Link] = field(default_factory=dict[str, Link])
@@ -270,6 +272,7 @@ class NodeState:
     sysctls: Mapping[str, str] = field(default_factory=dict[str, str])
     neighbours: Mapping[NeighbourKey, str] = field(default_factory=dict[NeighbourKey, str])
     fdb: Mapping[FdbKey, Address] = field(default_factory=dict[FdbKey, Address])
+    names: Mapping[int, str] = field(default_factory=dict[int, str])
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ def dump_links(netlink: Netlink) -> list[LinkEntry]:
 def dump_addresses(netlink: Netlink, family: Family = Family.IPV4) -> list[AddressEntry]:
     """All addresses of the namespace in `family`. Raises NetlinkError."""
     body = IFADDR.pack(AF[family], 0, 0, 0, 0)
-    return [AddressEntry.unpack(m.body) for m in netlink.dump(Msg.GETADDR, body) if m.type == Msg.NEWADDR]
+    found = (AddressEntry.unpack(m.body) for m in netlink.dump(Msg.GETADDR, body) if m.type == Msg.NEWADDR)
+    # a kernel that was booted without IPv6 answers with what it has
+    return [entry for entry in found if Family.of(entry.address) is family]
 
 
 def find_link(netlink: Netlink, name: str) -> LinkEntry | None:

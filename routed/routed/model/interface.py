@@ -17,3 +17,4 @@ class Interface:
     up: bool
     kind: str = ""  # IFLA_INFO_KIND: veth, ipip, bridge, ...; empty for hardware
     addresses: tuple[AnyHostAddress, ...] = ()
+    alias: str = ""

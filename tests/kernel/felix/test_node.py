@@ -13,7 +13,7 @@ from routed.model.endpoint import Endpoint
 from routed.netlink.socket import Netlink
 from routed_felix.calc import desired, pod_mtu
 from routed_felix.dataplane import Dataplane
-from routed_felix.state import Desired, Encapsulation, Hop, ProblemKind, Route, RouteKey, Settings
+from routed_felix.state import Desired, Encapsulation, Hop, ProblemKind, Report, Route, RouteKey, Settings
 from routed_felix.tunnel import driver_available
 
 
@@ -49,6 +49,27 @@ def test_without_the_driver_direct_prefixes_work_and_the_problem_names_pool_and_
     assert "pool pods" in problem.message
     assert "modprobe ipip" in problem.hint
     assert world.sysctl("net/ipv4/conf/eth1/rp_filter") == "2"
+
+
+def test_a_pods_link_that_somebody_renamed_gets_its_name_back_and_the_route_stays(world: World) -> None:
+    world.ip("link", "add", "rtdpod", "type", "veth", "peer", "name", "pod")
+    world.ip("link", "set", "rtdpod", "alias", "routed:pod c1/eth0", "up")
+    pod = Endpoint("c1", "eth0", IPv4Address("192.168.11.5"), "rtdpod")
+
+    def step(plane: Dataplane) -> Report:
+        found = plane.read().interfaces
+        return plane.apply(desired(view(cluster=cluster("Never"), endpoints=[pod], interfaces=found, tunnel=False)))
+
+    with Dataplane(Settings(), world.path) as plane:
+        step(plane)
+        world.ip("link", "set", "rtdpod", "down")
+        world.ip("link", "set", "rtdpod", "name", "other")
+        world.ip("link", "set", "other", "up")
+        assert step(plane).complete
+        assert step(plane).complete  # what went with the link while it was down is back at the latest
+        assert "routed:pod c1/eth0" in world.link("rtdpod")["ifalias"]
+        assert world.routes()["192.168.11.5"]["dev"] == "rtdpod"
+        assert step(plane).changed == 0
 
 
 def test_lost_carrier_takes_the_routes_away_and_its_return_brings_them_back(world: World) -> None:

@@ -156,3 +156,18 @@ def test_the_view_is_not_changed() -> None:
     best = MappingProxyType(learned({B1: "10.2.2.21"}))
     interfaces = MappingProxyType({"eth1": ETH1})
     assert desired(view(best=best, interfaces=interfaces)) == desired(view(best=best, interfaces=interfaces))
+
+
+def test_a_pods_link_that_was_renamed_is_told_by_its_alias_and_keeps_its_route() -> None:
+    pod = Endpoint("c1", "eth0", IPv4Address("192.168.11.5"), "rtdpod")
+    renamed = Interface("other", 9, 1500, True, "veth", alias="routed:pod c1/eth0 has 10.9.9.9 of pods")
+    strange = Interface("strange", 10, 1500, True, "veth", alias="routed:pod c2/eth0")
+    result = desired(view(endpoints=(pod,), interfaces={"eth1": ETH1, "other": renamed, "strange": strange}))
+    assert result.names == {9: "rtdpod"}
+    assert route(result, "192.168.11.5/32") == Route(hops=(Hop("rtdpod"),))
+
+
+def test_a_pods_link_that_is_gone_has_neither_name_nor_route() -> None:
+    pod = Endpoint("c1", "eth0", IPv4Address("192.168.11.5"), "rtdpod")
+    result = desired(view(endpoints=(pod,), interfaces={"eth1": ETH1}))
+    assert (result.names, route(result, "192.168.11.5/32")) == ({}, None)

@@ -57,6 +57,8 @@ class Nodes(RuleBasedStateMachine):
             return
         except RoutedError:
             return
+        if owner in self.unknown:  # whether a release before had been done
+            self.ledger[owner] = str(address)
         assert self.ledger.setdefault(owner, str(address)) == str(address)
         self.unknown.discard(owner)
 
