@@ -20,6 +20,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from routed.model.address import AnyAddress, Family
+from routed.model.endpoint import ALIAS_GIVEN, POD_ALIAS
 from routed.netlink import constants as c
 from routed.netlink.constants import Ifla, Msg, Nda, Rta
 from routed.netlink.links import DOOMED, delete_links
@@ -31,10 +32,9 @@ from routed_cni.faults import CniError, Code
 _log = logging.getLogger(__name__)
 
 HOST_MAC = "ee:ee:ee:ee:ee:ee"  # of every pod's gateway: a pod that is moved finds the same neighbour
-ALIAS_PREFIX = "routed:pod "
 _ALIAS_BYTES = 255  # linux/if.h: IFALIASZ less its NUL
 _NAME = re.compile(r"rtd[0-9a-f]{11}")
-_GIVEN, _OF = " has ", " of "  # in an alias, before the addresses that an IPAM plugin gave, and the network
+_OF = " of "  # in an alias, before the network of addresses that an IPAM plugin gave
 _GONE = (errno.ESRCH, errno.ENOENT, errno.ENODEV)
 
 
@@ -62,10 +62,10 @@ def alias(container_id: str, interface: str, given: Sequence[AnyAddress] = (), n
     `given` are addresses of which IPAM's blocks know nothing: the alias is their record, and that of their network.
     Raises CniError where it does not hold them.
     """
-    words = f"{ALIAS_PREFIX}{container_id}/{interface}"
+    words = f"{POD_ALIAS}{container_id}/{interface}"
     if not given:
         return words.encode()[:_ALIAS_BYTES].decode(errors="ignore")
-    words += _GIVEN + ",".join(map(str, given)) + _OF + network
+    words += ALIAS_GIVEN + ",".join(map(str, given)) + _OF + network
     if len(words.encode()) > _ALIAS_BYTES:
         raise CniError(
             Code.INVALID_ENVIRONMENT,
@@ -163,7 +163,7 @@ def alias_attribute(words: str) -> bytes:
 
 def _veth(name: str, attributes: dict[int, bytes]) -> Veth:
     doomed = as_u32(attributes[Ifla.GROUP]) == DOOMED
-    owner, _, given = as_text(attributes.get(Ifla.IFALIAS, b"")).removeprefix(ALIAS_PREFIX).partition(_GIVEN)
+    owner, _, given = as_text(attributes.get(Ifla.IFALIAS, b"")).removeprefix(POD_ALIAS).partition(ALIAS_GIVEN)
     container_id, _, interface = owner.partition("/")
     given, _, network = given.partition(_OF)
     try:

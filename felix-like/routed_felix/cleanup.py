@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from routed.model.address import Address, Family
+from routed.model.endpoint import POD_ALIAS
 from routed.model.nlri import to_prefix
 from routed.netlink.constants import Msg
 from routed.netlink.links import delete_links
@@ -24,7 +25,7 @@ from routed_felix.firewall.backends import all_backends
 from routed_felix.firewall.firewall import cleanup as firewall_cleanup
 from routed_felix.nexthops import NexthopsTarget
 from routed_felix.routes import RoutesTarget
-from routed_felix.state import POD_ALIAS, Conflict, RouteKey, Settings
+from routed_felix.state import Conflict, RouteKey, Settings
 from routed_felix.tunnel import TunnelAddresses, TunnelLink, dump_addresses, dump_links
 from routed_felix.vxlan import VxlanLink
 from routed_felix.wanted import Table

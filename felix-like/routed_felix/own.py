@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from routed.model.address import Address, AnyPrefix, Family, HostAddress, Prefix
+from routed.model.endpoint import ALIAS_GIVEN, POD_ALIAS
 from routed.model.nlri import Nlri, from_prefix
 from routed.model.prefixes import host_prefix, overlap
 from routed_felix.decide import Decider
@@ -17,7 +18,6 @@ from routed_felix.state import (
     COMPATIBLE,
     DRIVERS,
     FORWARD_IPV6,
-    POD_ALIAS,
     TUNNEL_KIND,
     TUNNEL_OVERHEAD,
     Encapsulation,
@@ -138,7 +138,7 @@ def _renamed(view: View) -> dict[int, str]:
     }
     if not lost:
         return {}
-    words = {each.index: each.alias.partition(" has ")[0] for each in view.interfaces.values()}
+    words = {each.index: each.alias.partition(ALIAS_GIVEN)[0] for each in view.interfaces.values()}
     return {index: lost[alias] for index, alias in words.items() if alias in lost}
 
 

@@ -11,7 +11,6 @@ from routed.model.nlri import Nlri
 
 TUNNEL_KIND = "ipip"
 TUNNEL_MODULE = "ipip"
-POD_ALIAS = "routed:pod "  # and then container ID, slash, interface in the sandbox
 TUNNEL_ALIAS = "routed:tunnel"
 VXLAN_KIND = "vxlan"
 VXLAN_MODULE = "vxlan"

@@ -19,7 +19,6 @@ from routed_felix.state import Conflict, Hop, RouteKey, UnderlayRoute
 from routed_felix.terms import dump_bodies
 from routed_felix.wanted import Wanted
 
-NO_NEXTHOPS: Mapping[int, NexthopEntry] = {}
 _BEYOND_OURS = {Rta.VIA, Rta.ENCAP}  # RTA_VIA: by a gateway that is not even IPv6
 _REJECTING = {c.RTN_BLACKHOLE, c.RTN_UNREACHABLE, c.RTN_PROHIBIT}
 
@@ -37,7 +36,7 @@ class Strangers:
         self.routes: tuple[UnderlayRoute, ...] = ()
         self.beside: frozenset[Nlri] = frozenset()  # prefixes where one has the very key of ours
 
-    def look(self, names: Mapping[int, str], nexthops: Mapping[int, NexthopEntry] = NO_NEXTHOPS) -> list[bytes]:
+    def look(self, names: Mapping[int, str], nexthops: Mapping[int, NexthopEntry]) -> list[bytes]:
         """Read all of the table; `names` are the interfaces, `nexthops` all there are.
 
         Returns the bodies of our own. Raises NetlinkError.
@@ -58,7 +57,7 @@ class Strangers:
         self,
         protocols: Collection[int],
         names: Mapping[int, str],
-        nexthops: Mapping[int, NexthopEntry] = NO_NEXTHOPS,
+        nexthops: Mapping[int, NexthopEntry],
     ) -> None:
         """Read again what is not ours, `protocols` included. Raises NetlinkError."""
         every = self._entries.keys() | protocols
@@ -70,7 +69,7 @@ class Strangers:
             self._entries[protocol] = tuple(RouteEntry.unpack(body) for body in bodies)
         self.links_are(names, nexthops)
 
-    def links_are(self, names: Mapping[int, str], nexthops: Mapping[int, NexthopEntry] = NO_NEXTHOPS) -> None:
+    def links_are(self, names: Mapping[int, str], nexthops: Mapping[int, NexthopEntry]) -> None:
         """Tell the interfaces and nexthops of now."""
         routes = tuple(_underlay(entry, names, nexthops) for entries in self._entries.values() for entry in entries)
         if routes != self.routes:  # else the old object, which others compare with at once

@@ -146,8 +146,8 @@ def gone_times(node: Node, plugin: Plugin, count: int) -> list[float]:
             plugin.call(node, "ADD", pod, name)
             start = time.perf_counter()
             plugin.call(node, "DEL", pod, name)
-            while veths.find(netlink, veths.host_interface(name, "eth0")) is not None:
-                time.sleep(0.002)
+            link = veths.host_interface(name, "eth0")
+            wait_for("the link's end", lambda link=link: veths.find(netlink, link) is None, 10)
             times.append((time.perf_counter() - start) * 1000)
     return times
 

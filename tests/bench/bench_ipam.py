@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Interface, ip_network
 from pathlib import Path
 
-from harness import Json, at_least, main, say, spread, under
+from harness import Json, at_least, main, say, spread, under, wait_for
 
 from routed.ipam.allocator import Allocator
 from routed.ipam.block import Allocation, Block, encode
@@ -119,8 +119,7 @@ def through_the_socket(directory: Path, seconds: float, repeats: int) -> list[fl
     server.start()
     path = directory / "cni.sock"
     try:
-        while not path.exists():
-            time.sleep(0.01)
+        wait_for("the CNI socket", path.exists, 30)
         return [asyncio.run(pairs_per_second(path, seconds)) for _ in range(repeats)]
     finally:
         server.terminate()

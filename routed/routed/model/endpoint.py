@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 from routed.model.address import AnyAddress
 
+POD_ALIAS = "routed:pod "
+"""How the alias of a pod's link begins: container ID, slash and interface follow."""
+
+ALIAS_GIVEN = " has "
+"""What stands in an alias before addresses of which IPAM's blocks know nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
