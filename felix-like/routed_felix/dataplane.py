@@ -266,15 +266,17 @@ class Dataplane:
         self._surroundings_changed = False
         ending: Sequence[Stage[Any, Any]] = ()
         if node != self._node or (retry and self._node_failures):
-            ending, changed = self._prepare(node)
+            if self._node is None or self._node_failures or replace(self._node, sysctls=node.sysctls) != node:
+                ending, changed = self._prepare(node)
+            else:  # what leads elsewhere switches the rp_filter of its interface, and nothing waits for more than that
+                changed = self._switch(node, self._node)
         for family, (change, wanted) in steps.items():
             changed += self._tables[family].write(change, wanted, retry=retry)
         for stage in ending:
             stage.remove()
             changed += stage.removed
             self._node_failures.update(stage.failures)
-        if ending:
-            self._node = node  # what of it failed is tried again with `retry`
+        self._node = node  # what of it failed is tried again with `retry`
         return self._report(changed, {family: wanted for family, (_, wanted) in steps.items()})
 
     def _prepare(self, node: NodeState) -> tuple[Sequence[Stage[Any, Any]], int]:
@@ -292,9 +294,7 @@ class Dataplane:
             self._links_are(dump_links(self._netlink))
         if before not in (0, self._neighbours.index):  # made anew: what went by the old one has gone with it
             ipv4.lose_device(vxlan)
-        there = {key: value for key, value in node.sysctls.items() if key != COMPATIBLE or ipv4.by_groups}
-        sysctls = Stage(Sysctls(there, self._namespace), there)
-        sysctls.add()
+        sysctls = self._write_sysctls(node.sysctls)
         protocol = self._settings.protocol
         carriers = {
             name: TunnelAddresses(self._netlink, name, protocol, carried(node, name))
@@ -334,6 +334,20 @@ class Dataplane:
             self._node_failures.update(stage.failures)
         self._node_failures.update((node.names[index], reason) for index, reason in names.failures.items())
         return stages, names.changed + sysctls.changed + sum(stage.changed for stage in stages)
+
+    def _switch(self, node: NodeState, before: NodeState) -> int:
+        """Make the sysctls of `node`, which is as `before` but for them. Returns how many were written."""
+        stage = self._write_sysctls(dict(node.sysctls.items() - before.sysctls.items()))
+        self._node_failures = {}
+        self._node_failures.update(stage.failures)
+        return stage.changed
+
+    def _write_sysctls(self, values: Mapping[str, str]) -> Stage[str, str]:
+        by_groups = self._tables[Family.IPV4].by_groups
+        there = {key: value for key, value in values.items() if key != COMPATIBLE or by_groups}
+        stage = Stage(Sysctls(there, self._namespace), there)
+        stage.add()
+        return stage
 
     def _report(self, changed: int, wanted: Mapping[Family, Wanted]) -> Report:
         failures: dict[Key, str] = dict(self._node_failures)

@@ -23,10 +23,11 @@ from routed.model.nlri import Nlri, to_prefix
 from routed.netlink import constants as c
 from routed.netlink.constants import Flag, Msg
 from routed.netlink.objects import RouteEntry
-from routed.netlink.routes import ANYWHERE, RouteReader, Template, split, whole
+from routed.netlink.routes import ANYWHERE, Template, alike, whole
 from routed.netlink.socket import Netlink, NetlinkError
 from routed_felix.astray import GONE, Astray
 from routed_felix.nexthops import NexthopsTarget
+from routed_felix.scatter import scattered
 from routed_felix.state import Conflict, Group, Hop, Route, RouteKey
 from routed_felix.terms import RouteEvent, Terms, dump_bodies
 from routed_felix.wanted import Wanted
@@ -120,27 +121,19 @@ class RoutesTarget:
         held: dict[Nlri, Route] = {}
         odd: dict[RouteKey, RouteEntry] = {}
         copies: dict[Nlri, list[RouteEntry]] = {}
-        meaning: dict[bytes, Route | None] = {}  # None: not of our metric
-        reader = RouteReader()
-        for body in bodies:
-            nlri, rest = split(body)
-            if rest in meaning:
-                route = meaning[rest]
-            else:
-                _, entry = reader.read(body)
-                ordinary = entry.metric == self._metric and not entry.tos
-                route = self._terms.from_kernel(entry) if ordinary else None
-                if route is not None:
-                    route = self._way(route)
-                meaning[rest] = route
-            if route is None:
-                entry = whole(*reader.read(body))
-                odd[RouteKey(entry.destination, entry.metric, entry.tos)] = entry
-            elif nlri in held:  # `ip route append`: the kernel allows several; the first is the one in use
-                copies.setdefault(nlri, []).append(whole(*reader.read(body)))
-                held[nlri] = _SEVERAL
-            else:
-                held[nlri] = route
+        for entry, found in alike(bodies, self._family):
+            nlris = found
+            if entry.metric != self._metric or entry.tos:
+                for nlri in found:
+                    stray = whole(nlri, entry)
+                    odd[RouteKey(stray.destination, stray.metric, stray.tos)] = stray
+                continue
+            if not held.keys().isdisjoint(found):  # `ip route append`: the kernel allows several of one key
+                for nlri in held.keys() & found:
+                    copies.setdefault(nlri, []).append(whole(nlri, entry))
+                    held[nlri] = _SEVERAL
+                nlris = [nlri for nlri in found if nlri not in held]
+            held.update(dict.fromkeys(nlris, self._way(self._terms.from_kernel(entry))))
         for nlri in self._held.keys() - held.keys():
             held[nlri] = LOST
         self._held = held
@@ -248,7 +241,9 @@ class RoutesTarget:
             self._nexthops.all_wanted(wanted.groups() if self._nexthops.usable else {})
         table = wanted.table()
         todo = self._difference(table) if self._held != table else {}
-        self.repaired += sum(self._held.get(nlri) is LOST and route is not None for nlri, route in todo.items())
+        held = self._held.get
+        if self._held:
+            self.repaired += sum(held(nlri) is LOST and route is not None for nlri, route in todo.items())
         for settled in (self.failures.keys() | self.conflicts.keys()) - todo.keys():
             self.failures.pop(settled, None)
             self.conflicts.pop(settled, None)
@@ -339,6 +334,8 @@ class RoutesTarget:
         if entry is None:
             return 0
         flags = Flag.CREATE | (Flag.EXCL if fresh else Flag.REPLACE)
+        if fresh and self._family is Family.IPV4:
+            nlris = scattered(nlris)
         try:
             refused, repeated = self._netlink.write(Template.of(Msg.NEWROUTE, flags, entry, length), nlris)
         except NetlinkError as error:  # some may be there by now

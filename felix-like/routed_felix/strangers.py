@@ -41,13 +41,10 @@ class Strangers:
 
         Returns the bodies of our own. Raises NetlinkError.
         """
-        ours: list[bytes] = []
-        others: list[bytes] = []
-        protocol = self._protocol
-        for body in dump_bodies(self._netlink, family=self._family):
-            (ours if protocol_of(body) == protocol else others).append(body)
+        bodies, protocol = dump_bodies(self._netlink, family=self._family), self._protocol
+        ours = [body for body in bodies if protocol_of(body) == protocol]
         found: dict[int, list[RouteEntry]] = {}
-        for body in others:
+        for body in [body for body in bodies if protocol_of(body) != protocol] if len(ours) < len(bodies) else ():
             found.setdefault(protocol_of(body), []).append(RouteEntry.unpack(body))
         self._entries = {each: tuple(entries) for each, entries in found.items()}
         self.links_are(names, nexthops)

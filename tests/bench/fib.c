@@ -4,8 +4,8 @@
  *     fib COUNT PROTOCOL METRIC nhid ID
  *
  * 1000 messages per send, an acknowledgement of the last of each only, 8 MiB buffers, CREATE|EXCL as for a table that
- * is new: what the Python side does. Prints seconds, from the first message built to the last acknowledgement, and
- * how many messages the kernel refused.
+ * is new, in the order of routed_felix.scatter: what the Python side does. Prints seconds, from the first message built
+ * to the last acknowledgement, and how many messages the kernel refused.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -59,6 +59,26 @@ static int settle(int netlink, unsigned last)
     }
 }
 
+/* The order of the prefixes: every 2^bits-th, then those between, and so on. */
+static unsigned *scattered(unsigned count)
+{
+    unsigned *order = malloc(count * sizeof *order + 1), bits = 0, used = 0;
+    if (order == NULL) {
+        perror("fib: malloc");
+        exit(1);
+    }
+    while ((count / 512) >> bits)
+        bits++;
+    for (unsigned round = 0; round < 1u << bits; round++) {
+        unsigned first = 0;
+        for (unsigned bit = 0; bit < bits; bit++)
+            first |= ((round >> bit) & 1) << (bits - 1 - bit);
+        for (unsigned number = first; number < count; number += 1u << bits)
+            order[used++] = number;
+    }
+    return order;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 6 || (strcmp(argv[4], "via") == 0) != (argc == 7)) {
@@ -77,19 +97,20 @@ int main(int argc, char **argv)
 
     struct timespec from, to;
     clock_gettime(CLOCK_MONOTONIC, &from);
+    unsigned *order = scattered(count);
     for (unsigned start = 0; start < count; start += PER_SEND) {
         unsigned end = start + PER_SEND < count ? start + PER_SEND : count, used = 0;
-        for (unsigned number = start; number < end; number++) {
+        for (unsigned place = start; place < end; place++) {
             struct nlmsghdr *header = (struct nlmsghdr *)(buffer + used);
             struct rtmsg *route = NLMSG_DATA(header);
-            in_addr_t destination = htonl(FIRST + (number << 6));
+            in_addr_t destination = htonl(FIRST + (order[place] << 6));
             memset(header, 0, NLMSG_LENGTH(sizeof *route));
             header->nlmsg_len = NLMSG_LENGTH(sizeof *route);
             header->nlmsg_type = RTM_NEWROUTE;
             header->nlmsg_flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL;
-            if (number == end - 1)
+            if (place == end - 1)
                 header->nlmsg_flags |= NLM_F_ACK;
-            header->nlmsg_seq = number + 1;
+            header->nlmsg_seq = place + 1;
             route->rtm_family = AF_INET;
             route->rtm_dst_len = 26;
             route->rtm_table = RT_TABLE_MAIN;

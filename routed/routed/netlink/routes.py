@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 
@@ -46,6 +47,27 @@ def split(body: bytes) -> tuple[Nlri, bytes]:
     if start == _MAIN_AND_DESTINATION6 and body[0] == AF_INET6:
         return body[1:2] + body[_ADDRESS_AT : _ENDS[body[1]]], _FAMILY6 + body[2:_TABLE_AT] + body[_REST6_AT:]
     return from_prefix(RouteEntry.unpack(body).destination), body
+
+
+def alike(bodies: Iterable[bytes], family: Family) -> Iterator[tuple[RouteEntry, list[Nlri]]]:
+    """The routes of `family` in `bodies`, those together that differ in nothing but the prefix: one entry, which has
+    `ANYWHERE` as its destination, and the prefixes. Another order of attributes than the kernel's is understood too.
+    """
+    rest_at = _REST_AT if family is Family.IPV4 else _REST6_AT
+    start = _MAIN_AND_DESTINATION if family is Family.IPV4 else _MAIN_AND_DESTINATION6
+    anywhere = ANYWHERE[family]
+    groups: defaultdict[bytes, list[bytes]] = defaultdict(list)
+    for body in bodies:
+        groups[body[:_ADDRESS_AT] + body[rest_at:]].append(body)
+    for key, group in groups.items():
+        if key[_TABLE_AT:_ADDRESS_AT] != start:
+            for body in group:
+                entry = RouteEntry.unpack(body)
+                yield replace(entry, destination=anywhere), [from_prefix(entry.destination)]
+            continue
+        length, end = key[1:2], _ENDS[key[1]]
+        entry = replace(RouteEntry.unpack(group[0]), destination=anywhere)
+        yield entry, [length + body[_ADDRESS_AT:end] for body in group]
 
 
 class RouteReader:

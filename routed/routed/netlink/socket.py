@@ -226,16 +226,24 @@ class Netlink:
         last, error = int(Msg.DONE), int(Msg.ERROR)  # comparing with an enum costs more than the rest of the loop
         found: list[bytes] = []
         every = 0
+        usual, usual_length, step = b"", 0, 0  # the header that most of a long table have is read once
         while True:
             datagram = self._receive_bytes()
             offset, end = 0, len(datagram)
             while offset + size <= end:
-                length, answer, flags, number, _ = read(datagram, offset)
+                start = offset + size
+                header = datagram[offset:start]
+                if header == usual:
+                    found.append(datagram[start : offset + usual_length])
+                    offset += step
+                    continue
+                length, answer, flags, number, _ = read(header)
                 if length < size or number != seq:  # damaged; or late, from a request that was given up
                     break
                 every |= flags
                 if answer == wanted:
-                    found.append(datagram[offset + size : offset + length])
+                    found.append(datagram[start : offset + length])
+                    usual, usual_length, step = header, length, (length + 3) & ~3
                 elif answer == last:
                     return found, every
                 elif answer == error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -22,12 +23,13 @@ from tests.unit.netlink.test_codec import (
     routes6,
 )
 
+from routed.model.address import Family
 from routed.model.nlri import from_prefix
 from routed.netlink import constants as c
 from routed.netlink.constants import Flag, Ifla, Msg
 from routed.netlink.message import IFINFO, text, unpack
 from routed.netlink.objects import HopEntry, RouteEntry
-from routed.netlink.routes import RouteReader, Template, split, whole
+from routed.netlink.routes import RouteReader, Template, alike, split, whole
 from routed.netlink.socket import Netlink, NetlinkError
 
 
@@ -73,6 +75,22 @@ def test_so_do_ipv6_routes(entry: RouteEntry, numbers: set[int], length: int) ->
     bodies = [replace(entry, destination=each).pack() for each in nets]
     assert len({split(body)[1] for body in bodies}) == 1
     assert {split(body)[0] for body in bodies} == {from_prefix(each) for each in nets}
+
+
+@given(st.lists(routes4 | plain, max_size=10))
+def test_routes_put_together_by_what_they_share_are_the_same_ones(entries: list[RouteEntry]) -> None:
+    bodies = [entry.pack() for entry in entries]
+    found = [whole(nlri, entry) for entry, nlris in alike(bodies, Family.IPV4) for nlri in nlris]
+    assert Counter(found) == Counter(entries)
+
+
+@given(plain6, st.sets(st.integers(0, 2**128 - 1), min_size=2, max_size=5), st.integers(1, 128))
+def test_ipv6_routes_that_differ_in_the_prefix_only_are_put_together(
+    entry: RouteEntry, numbers: set[int], length: int
+) -> None:
+    nets = {IPv6Network((number >> (128 - length) << (128 - length), length)) for number in numbers}
+    ((shared, nlris),) = alike([replace(entry, destination=each).pack() for each in nets], Family.IPV6)
+    assert {whole(nlri, shared) for nlri in nlris} == {replace(entry, destination=each) for each in nets}
 
 
 def test_routes_that_differ_in_their_family_only_are_not_taken_for_each_other() -> None:
