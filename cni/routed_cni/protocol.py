@@ -22,6 +22,7 @@ from routed_cni.network import VERSIONS, Settings, is_identifier
 MAX_REQUEST = 1 << 20  # bytes; a runtime's configuration with prevResult is a few kilobytes
 _ERROR_VERSION = "1.0.0"  # of errors that answer a configuration whose version is unknown
 _VARIABLE = re.compile(r"CNI_[A-Z]+")
+_NO_NAME = re.compile(r"[/:%\s]")
 _SOCKET_BYTES = 107  # linux/un.h: UNIX_PATH_MAX with its NUL
 _INTERFACE_BYTES = 15  # linux/if.h: IFNAMSIZ with its NUL is 16
 
@@ -189,7 +190,7 @@ def _is_interface_name(name: str) -> bool:
         name not in (".", "..")
         and len(name.encode()) <= _INTERFACE_BYTES
         and name.isprintable()
-        and not any(character in "/:%" or character.isspace() for character in name)
+        and not _NO_NAME.search(name)
     )
 
 

@@ -1,4 +1,4 @@
-"""./dev bench ipam: addresses given and taken back, beside Debian's host-local, and in a cluster of 10,000 blocks."""
+"""./dev bench ipam: addresses given and taken back, beside host-local, on etcd, and in a cluster of 10,000 blocks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Interface, ip_network
 from pathlib import Path
 
-from harness import Json, at_least, main, say, spread, under, wait_for
+import ipam_etcd
+from harness import Json, at_least, at_most, main, say, spread, under, wait_for
 
 from routed.ipam.allocator import Allocator
 from routed.ipam.block import Allocation, Block, encode
@@ -52,6 +53,9 @@ FIGURES = (
     at_least("assign_vs_host_local", 5, "the same over 8 executions of host-local at a time"),
     under("full_pool_p99_ms", 10, "assignment, 10k blocks, 99% full, claims included"),
     under("rss_10k_blocks_mb", 50, "growth over the same process with one block"),
+    at_least("etcd_assign_per_second", 1500, "one node, 8 callers at a time, one member"),
+    at_most("etcd_writes_per_assign", 0.3, "the same, claims of blocks included"),
+    under("etcd_50_nodes_seconds", 5, "50 nodes start at once in one /16: all have a block"),
 )
 
 
@@ -259,6 +263,9 @@ def measure(quick: bool) -> tuple[Mapping[str, float], Json]:
         ours = through_the_socket(directory / "socket", seconds, repeats)
         theirs = host_local(directory / "host-local", seconds, repeats)
         detail |= {"assign_release_per_second": spread(ours), "host_local_per_second": spread(theirs)}
+        say("assigning on etcd, and 50 nodes that start at once")
+        on_etcd, more = ipam_etcd.measure(directory / "etcd", quick)
+        detail |= more
         say(f"a cluster of {blocks} blocks")
         asyncio.run(build(directory / "many.db", blocks))
         asyncio.run(build(directory / "one.db", 2))
@@ -269,6 +276,7 @@ def measure(quick: bool) -> tuple[Mapping[str, float], Json]:
             "assign_vs_host_local": statistics.median(ours) / statistics.median(theirs),
             "full_pool_p99_ms": percentile(times, 0.99),
             "rss_10k_blocks_mb": max(0.0, resident),
+            **on_etcd,
         }, detail | more
     finally:
         shutil.rmtree(directory)

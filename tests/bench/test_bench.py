@@ -56,7 +56,15 @@ KEYS = {
         "idle_100k_cpu_percent",
         "calc_one_of_100k_ms",
     },
-    "ipam": {"assign_release_per_second", "assign_vs_host_local", "full_pool_p99_ms", "rss_10k_blocks_mb"},
+    "ipam": {
+        "assign_release_per_second",
+        "assign_vs_host_local",
+        "full_pool_p99_ms",
+        "rss_10k_blocks_mb",
+        "etcd_assign_per_second",
+        "etcd_writes_per_assign",
+        "etcd_50_nodes_seconds",
+    },
     "start": {"ready_seconds", "cni_add_vs_ptp", "agent_rss_mb"},
 }
 

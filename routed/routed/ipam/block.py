@@ -46,18 +46,20 @@ class BlockFormatError(OperatorError):
     """What is stored under a block's key is not a block that this version reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Allocation:
+_Seconds = Annotated[int, msgspec.Meta(ge=0, lt=_SPAN)]
+
+
+class Allocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Who holds an address. `handle` is unique in a block; `attributes` say to a person and to the agent for what.
 
     `node` borrowed it; empty: it is the block's own node's. `since` is when it was given, in seconds of the epoch: with
-    the handle it tells this allocation from an earlier one of the same address.
+    the handle it tells this allocation from an earlier one of the same address. It is stored as it is here.
     """
 
     handle: str
-    attributes: Mapping[str, str] = field(default_factory=dict[str, str])
+    attributes: dict[str, str] = {}
     node: str = ""
-    since: int = 0
+    since: _Seconds = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,9 @@ class Block:
     @property
     def usable(self) -> range:
         """The ordinals that may be given."""
-        size = self.cidr.num_addresses
-        if self.cidr.max_prefixlen - self.cidr.prefixlen <= _TINY:
+        bits = self.cidr.max_prefixlen - self.cidr.prefixlen
+        size = 1 << bits
+        if bits <= _TINY:
             return range(size)
         return range(1, size - 1 if self.family is Family.IPV4 else min(size, _SPAN))
 
@@ -154,7 +157,7 @@ class Block:
             if found is None:
                 raise BlockFullError(self._nothing_to_give(rules), hint="delete pods that have addresses of it")
             after, ordinal = found
-        given = Allocation(handle, dict(attributes or {}), "" if node == self.node else node, int(rules.now))
+        given = Allocation(handle, dict(attributes or {}), "" if node == self.node else node, _moment(int(rules.now)))
         allocations = MappingProxyType({**self.allocations, ordinal: given})
         return replace(after, allocations=allocations), self.address(ordinal)
 
@@ -163,18 +166,22 @@ class Block:
         ordinal = self.ordinal(handle)
         if ordinal is None:
             return self, None
-        allocations = {other: held for other, held in self.allocations.items() if other != ordinal}
+        allocations = dict(self.allocations)
+        del allocations[ordinal]
         queue, cooling = array("I", self.released), array("I", self.cooling)
         queue.append(ordinal)
         if now or cooling:
-            cooling.append(min(math.ceil(now), _SPAN - 1))  # rounded up: never cooled too early
+            came_back = _moment(math.ceil(now))  # rounded up: never cooled too early
+            if cooling and cooling[-1] > came_back:  # the clock was ahead: else all that follow would wait for its time
+                cooling = array("I", [min(since, came_back) for since in cooling])
+            cooling.append(came_back)
         after = replace(self, allocations=MappingProxyType(allocations), released=queue, cooling=cooling)
         return after, self.address(ordinal)
 
     def given_to(self, node: str) -> Block:
         """The block as `node`'s; empty: nobody's. What its own node holds stays that node's."""
         kept = {
-            ordinal: replace(held, node="" if (on := held.node or self.node) == node else on)
+            ordinal: msgspec.structs.replace(held, node="" if (on := held.node or self.node) == node else on)
             for ordinal, held in self.allocations.items()
         }
         return replace(self, node=node, allocations=MappingProxyType(kept))
@@ -246,14 +253,9 @@ class Block:
         return ordinal
 
 
-_Seconds = Annotated[int, msgspec.Meta(ge=0, lt=_SPAN)]
-
-
-class _StoredAllocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    handle: str
-    attributes: dict[str, str] = {}
-    node: str = ""
-    since: _Seconds = 0
+def _moment(seconds: int) -> int:
+    """`seconds` of the epoch as they can be stored; a clock that is not set yet, or broken, may tell of any year."""
+    return min(max(seconds, 0), _SPAN - 1)
 
 
 class _StoredBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -263,7 +265,7 @@ class _StoredBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     node: str
     fresh: Annotated[int, msgspec.Meta(ge=0)]
     released: list[int]
-    allocations: dict[int, _StoredAllocation]
+    allocations: dict[int, Allocation]
     cooling: list[_Seconds] = []
 
 
@@ -278,10 +280,7 @@ def encode(block: Block) -> bytes:
             node=block.node,
             fresh=block.fresh,
             released=block.released.tolist(),
-            allocations={
-                ordinal: _StoredAllocation(held.handle, dict(held.attributes), held.node, held.since)
-                for ordinal, held in block.allocations.items()
-            },
+            allocations=dict(block.allocations),
             cooling=block.cooling.tolist(),
         )
     )
@@ -307,13 +306,9 @@ def decode(data: bytes) -> Block:
     used = range(empty.usable.start, min(stored.fresh, empty.usable.stop))
     if sum(ordinal in used for ordinal in ordinals) != len(used):
         raise _damaged(where, f"an address below {empty.address(used.stop)} is neither held nor given back")
-    allocations = {
-        ordinal: Allocation(held.handle, held.attributes, held.node, held.since)
-        for ordinal, held in stored.allocations.items()
-    }
     return replace(
         empty,
-        allocations=MappingProxyType(allocations),
+        allocations=MappingProxyType(stored.allocations),
         fresh=stored.fresh,
         released=array("I", stored.released),
         cooling=array("I", stored.cooling),

@@ -11,11 +11,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from routed.errors import ConflictError, EnvironmentFault
 from routed.ipam.block import Allocation, Block, BlockFormatError, decode, encode
 from routed.ipam.keys import STATIC, affinity_key, cidr_of, holding_key, holdings, key, static_key
+from routed.ipam.listing import Listing
 from routed.model.address import AnyAddress, AnyPrefix
 from routed.model.codec import decode_json, encode_json, resource_key
 from routed.model.ipam import BlockAffinitySpec, BlockState, affinity_name
@@ -47,6 +47,7 @@ class Holdings:
         self.blocks: dict[AnyPrefix, Held] = {}
         self.static: tuple[AnyPrefix, ...] = ()
         self.stale = True
+        self._listing = Listing(node)
         self._listed: Mapping[AnyAddress, Allocation] | None = None
         self._where: dict[str, tuple[AnyPrefix, ...]] = {}  # the blocks with addresses of a handle
         self._store = store
@@ -58,13 +59,7 @@ class Holdings:
     def allocations(self) -> Mapping[AnyAddress, Allocation]:
         """Who on this node holds what."""
         if self._listed is None:
-            blocks = [held.block for held in self.blocks.values()]
-            self._listed = MappingProxyType({
-                block.address(ordinal): allocation
-                for block in blocks
-                for ordinal, allocation in block.allocations.items()
-                if block.node_of(ordinal) == self._node
-            })  # fmt: skip
+            self._listed = self._listing.of(held.block for held in self.blocks.values())
         return self._listed
 
     def where(self, handle: str) -> tuple[AnyPrefix, ...]:

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.kernel.agent.world import Namespace, World
-from tests.kernel.store.etcd import Member, until
+from tests.kernel.store.etcd import until
+from tests.kernel.store.three import Three, three_members
 
 TRAFFIC = Path(__file__).with_name("traffic.py")
-PORTS = (2379, 2380)
 
 
 @dataclass
@@ -55,26 +54,8 @@ class User:
 
 @dataclass
 class Cluster:
-    members: list[Member]
-    places: list[Namespace]
+    three: Three
     users: list[User]
-
-    def leader(self) -> int:
-        found: list[int] = []
-        until(lambda: found.extend(n for n, each in enumerate(self.members) if each.is_leader()) or found)
-        return found[0]
-
-    def cut(self, number: int, *, users: bool) -> list[str]:
-        """Let member `number` send nothing to its peers, nor to `users`; the addresses that it lost."""
-        lost = [each.address for each in self.members if each is not self.members[number]]
-        lost += ["10.99.0.20"] if users else []
-        for address in lost:
-            self.places[number].ip("route", "add", "blackhole", address)
-        return lost
-
-    def mend(self, number: int, lost: list[str]) -> None:
-        for address in lost:
-            self.places[number].ip("route", "del", "blackhole", address)
 
     def all_go_on(self) -> None:
         for user in self.users:
@@ -87,55 +68,39 @@ class Cluster:
             user.end()
             assert user.seen == list(range(1, len(user.seen) + 1))
             assert user.acknowledged == sorted(set(user.acknowledged))
-            last = int(self.members[0].ctl("get", f"/{number}", "--print-value-only"))
+            last = int(self.three.members[0].ctl("get", f"/{number}", "--print-value-only"))
             assert last - user.acknowledged[-1] in (0, 1)  # the one under way
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Three users, each of whom begins with another member: one of them is the leader's."""
-    world = World(tmp_path)
-    members: list[Member] = []
     users: list[User] = []
-    try:
-        places = [world.plugged(f"e{number}", 11 + number) for number in range(3)]
-        members += [
-            Member(tmp_path, f"e{n}", address=f"10.99.0.{11 + n}", ports=PORTS, inside=place.argv())
-            for n, place in enumerate(places)
-        ]
-        for member in members:
-            member.joins(members)
-            member.start()
-        for member in members:
-            member.serves()
-        url = "etcd://" + ",".join(each.endpoint for each in members)
-        home = world.plugged("u", 20)
-        for number in range(3):
-            command = home.argv(sys.executable, str(TRAFFIC), url, f"/{number}", str(number))
-            users.append(User(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)))
-        made = Cluster(members, places, users)
-        made.all_go_on()
-        yield made
-    finally:
-        for user in users:
-            user.end()
-        for member in members:
-            member.kill()
-        world.close()
+    with three_members(tmp_path) as three:
+        try:
+            for number in range(3):
+                command = three.home.argv(sys.executable, str(TRAFFIC), three.url, f"/{number}", str(number))
+                users.append(User(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)))
+            made = Cluster(three, users)
+            made.all_go_on()
+            yield made
+        finally:
+            for user in users:
+                user.end()
 
 
 @pytest.mark.parametrize("users", [False, True], ids=["from its peers", "from everybody"])
 def test_a_leader_that_is_cut_off_loses_nothing_and_everybody_goes_on(cluster, users):
-    leader = cluster.leader()
-    lost = cluster.cut(leader, users=users)
+    leader = cluster.three.leader()
+    lost = cluster.three.cut(leader, users=users)
     cluster.all_go_on()
-    cluster.mend(leader, lost)
+    cluster.three.mend(leader, lost)
     cluster.all_go_on()
     cluster.end()
 
 
 def test_a_leader_that_is_killed_loses_nothing_and_everybody_goes_on(cluster):
-    leader = cluster.members[cluster.leader()]
+    leader = cluster.three.members[cluster.three.leader()]
     leader.kill()
     cluster.all_go_on()
     leader.up()
@@ -143,8 +108,8 @@ def test_a_leader_that_is_killed_loses_nothing_and_everybody_goes_on(cluster):
 
 
 def test_all_members_killed_and_started_again_lose_nothing(cluster):
-    for member in cluster.members:
+    for member in cluster.three.members:
         member.kill()
-    for member in cluster.members:
+    for member in cluster.three.members:
         member.start()
     cluster.end()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
 import stat
 from collections.abc import Awaitable, Callable
@@ -230,5 +231,30 @@ def test_two_hundred_calls_at_once_are_all_answered(tmp_path: Path):
     async def story() -> None:
         answers = await asyncio.gather(*(ask(tmp_path / "s", framed(b"%d" % n)) for n in range(200)))
         assert answers == [b"\3" + str(n).encode()[::-1] for n in range(200)]
+
+    serve(Server(tmp_path / "s", echo), story)
+
+
+def test_without_a_free_file_calls_wait_and_are_answered_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("routed_cni.server._REST_SECONDS", 0.01)
+
+    async def story() -> None:
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)
+            client.connect(str(tmp_path / "s"))
+            client.send(framed(b"a"))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno(), before[1]))  # those below are open
+            try:
+                async with asyncio.timeout(5):
+                    while not caplog.records:  # noqa: ASYNC110  nothing else tells of it
+                        await asyncio.sleep(0)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            async with asyncio.timeout(5):
+                assert await asyncio.get_running_loop().sock_recv(client, 100) == b"\3a"
+        assert caplog.messages[0] == "CNI calls wait: Too many open files"
 
     serve(Server(tmp_path / "s", echo), story)

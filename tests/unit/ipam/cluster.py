@@ -30,7 +30,7 @@ from routed.model.resources import (
     NodeBGPSpec,
     NodeSpec,
 )
-from routed.store import Compare, Delete, Event, KeyValue, Put, Range, Txn
+from routed.store import Compare, Delete, Event, KeyValue, Put, Range, TooLargeError, Txn
 from routed.store.resources import apply, resources_of
 
 
@@ -41,6 +41,7 @@ class MemoryStore:
         self.values: dict[str, tuple[bytes, int]] = {}
         self.revision = 0
         self.transactions = 0
+        self.most_operations = 128  # of a transaction, as in etcd
         self.away = False
         self.breaks_after: int | None = None  # so many more transactions are carried out; the last one's answer is lost
 
@@ -64,6 +65,8 @@ class MemoryStore:
 
     async def txn(self, compares: Sequence[Compare], operations: Sequence[Put | Delete]) -> Txn:
         await self._call()
+        if len(operations) > self.most_operations:
+            raise TooLargeError("store: too many operations")
         self.transactions += 1
         if any(self.values.get(each.key, (b"", 0))[1] != each.mod_revision for each in compares):
             return Txn(False, self.revision)

@@ -24,6 +24,8 @@ class Moody:
         self._store = store
         self.away = False
         self.lose_next_answer = False
+        self.slow = 0.0  # so many seconds a transaction takes
+        self.writing = asyncio.Event()
         self.transactions = 0
         self.reads = 0
 
@@ -43,6 +45,8 @@ class Moody:
     async def txn(self, compares: Sequence[Compare], operations: Sequence[Put | Delete]) -> Txn:
         self._reach()
         self.transactions += 1
+        self.writing.set()
+        await asyncio.sleep(self.slow)
         done = await self._store.txn(compares, operations)
         if self.lose_next_answer:
             self.lose_next_answer = False
@@ -90,6 +94,24 @@ def test_one_change_is_one_transaction_and_no_read(tmp_path: Path):
     run(tmp_path, story)
 
 
+def test_callers_that_each_do_one_thing_after_the_other_share_their_transactions(tmp_path: Path):
+    async def story(store: Moody) -> None:
+        store.slow = 0.05
+        allocator = Allocator(store, [BLOCK], node="a")
+
+        async def caller(name: str) -> None:
+            for _ in range(5):
+                await allocator.assign(name)
+                await allocator.release(name)
+
+        late = asyncio.create_task(caller("one"))
+        await store.writing.wait()  # the second asks for its first while the first's is being written
+        await asyncio.gather(late, caller("two"))
+        assert store.transactions < 15  # of 20 changes; in step they are 11
+
+    run(tmp_path, story)
+
+
 def test_a_retried_assignment_gets_the_same_address_without_a_write(tmp_path: Path):
     async def story(store: Moody) -> None:
         allocator = Allocator(store, [BLOCK], node="a")
@@ -133,6 +155,38 @@ def test_two_writers_of_one_block_never_give_one_address_twice(tmp_path: Path):
             seen.append(await two.assign(f"two{number}"))
         assert len(set(seen)) == 10
         assert await one.release("two0") == (seen[1],)
+
+    run(tmp_path, story)
+
+
+def test_an_address_given_anew_meanwhile_is_not_freed_by_who_remembers_its_former_holder(tmp_path: Path):
+    async def story(store: Moody) -> None:
+        stale, fresh = (Allocator(store, [OTHER], node="a", cooldown=0) for _ in range(2))
+        address = await stale.assign("former")
+        await fresh.release("former")
+        await fresh.assign("other")  # reuse is as late as possible, so that the block of two has to be full
+        assert await fresh.assign("latter") == address
+        assert await stale.release("former") == ()
+        assert stale.held_by("latter") == (address,)
+
+    run(tmp_path, story)
+
+
+def test_a_block_that_is_again_as_it_was_read_is_read_anew_before_it_is_changed(tmp_path: Path):
+    async def story(store: Moody) -> None:
+        stale, fresh = (Allocator(store, [OTHER], node="a", cooldown=0, clock=lambda: 1.0) for _ in range(2))
+        address = await stale.assign("h")
+        before = await store.get(key(OTHER))
+        await fresh.release("h")
+        await fresh.assign("h", address=address)
+        after = await store.get(key(OTHER))
+        assert before is not None
+        assert after is not None
+        assert before.value == after.value
+        reads = store.reads
+        await stale.assign("other")
+        assert store.reads > reads
+        assert {held.handle for held in stale.allocations().values()} == {"h", "other"}
 
     run(tmp_path, story)
 

@@ -61,6 +61,21 @@ def test_a_clock_that_went_back_gives_nothing_early_and_loses_nothing():
     assert block.assign("new", rules=at(10, hot=True))[1] == released
 
 
+def test_what_came_back_while_the_clock_was_ahead_cools_from_the_next_that_comes_back():
+    block, first = filled(at(9e8)).release("h3", now=9e8)
+    block, second = block.release("h0", now=100.0)
+    with pytest.raises(BlockFullError):
+        block.assign("new", rules=at(129))
+    block, given = block.assign("new", rules=at(130))
+    assert (given, block.assign("newer", rules=at(130))[1]) == (first, second)
+
+
+@pytest.mark.parametrize("now", [-1e12, -1.0, 0.0, 2.0**32, 1e12])
+def test_a_clock_of_any_year_leaves_a_block_that_can_be_stored_and_read(now: float):
+    block, _ = filled(at(now)).release("h3", now=now)
+    assert decode(encode(block)) == block
+
+
 def test_a_reserved_address_is_passed_over_and_given_when_it_is_no_longer_reserved():
     reserving = at(100, "10.1.0.9/32", "10.1.0.10/32")
     block, first = BLOCK.assign("h", rules=reserving)

@@ -102,6 +102,19 @@ def test_changes_at_once_are_one_transaction():
     run(story, pool("10.1.0.0/24"), node("a"))
 
 
+def test_changes_at_once_that_are_too_many_for_one_transaction_are_written_in_parts():
+    async def story(world: World) -> None:
+        a = world.nodes["a"]
+        await fill(world, "a", 8)  # two in each of four blocks
+        world.store.most_operations = 2
+        before = world.store.transactions
+        await asyncio.gather(*(a.release(f"ha{number}") for number in range(8)))
+        assert world.holders == {}
+        assert world.store.transactions - before <= 4
+
+    run(story)
+
+
 def test_one_that_fails_does_not_keep_others_of_its_transaction_from_theirs():
     async def story(world: World) -> None:
         a = world.nodes["a"]
@@ -288,6 +301,16 @@ def test_an_address_that_cannot_be_had_is_refused_with_its_reason(address: str, 
         assert world.holders == {}
 
     run(story, SMALL, node("a"), pool("10.2.0.0/24", "off", disabled=True), reserving("10.1.0.8/30"))
+
+
+def test_an_address_that_another_pod_of_the_node_has_is_refused_and_its_holder_named():
+    async def story(world: World) -> None:
+        (taken,) = await world.nodes["a"].assign_each("first")
+        with pytest.raises(AddressTakenError, match=f"{taken} is held by first"):
+            await world.nodes["a"].assign_each("second", wish=by_name(str(taken)))
+        assert list(world.holders) == [str(taken)]
+
+    run(story)
 
 
 def test_both_families_are_claimed_and_given_together():
