@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 
 import msgspec
@@ -42,3 +43,10 @@ def short(value: object) -> str:
     """`value` as JSON, cut to what fits into a message."""
     text = msgspec.json.encode(value).decode()
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def refused(what: str, error: OSError) -> CniError:
+    """The error for what the kernel refused."""
+    if error.errno == errno.EPERM:
+        return CniError(Code.IO_FAILURE, f"cannot {what}: not permitted", "run the agent as root (CAP_NET_ADMIN)")
+    return CniError(Code.IO_FAILURE, f"cannot {what}: {error.strerror}")

@@ -50,8 +50,10 @@ class Plugin:
     `mtu` gives a new pod's MTU in bytes; `ready` raises EnvironmentFault as long as pods should not be added; `limited`
     says why pods that are there may not be reached, None if they are; `on_change` is called when `endpoints` changed,
     and must return at once. Pods are wired in the network namespace that the process is in, by one thread: the kernel's
-    own lock lets no two work at a time. `kernel` is held meanwhile: whoever compares the kernel with what is wanted
-    holds it too, so that it never sees half a pod.
+    own lock lets no two work at a time. `kernel` is held while a pod's route is taken away: whoever compares the kernel
+    with what is wanted holds it too, or would put the route back. An ADD does not wait for that: such a one looks at
+    the kernel first and asks for `endpoints` then, so that no route comes as a surprise. `calls` counts the requests
+    that came, `under_way` those that are not answered yet.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class Plugin:
         route_protocol: int = 114,
         route_metric: int = 1024,
     ) -> None:
+        self.calls = 0
+        self.under_way = 0
         self._allocator = allocator
         self._mtu = mtu
         self._on_change = on_change
@@ -97,6 +101,7 @@ class Plugin:
             if veth.addresses and not veth.doomed:
                 self._record.give(Place(veth.container_id, veth.interface), veth)
         places = self._record.places()
+        self._record.taken(*places.values())
         lost = [name for name in places if name not in links or links[name].doomed]
         self._record.leave(*(places[name] for name in lost))
         stray = [name for name in links if name not in places or links[name].doomed]
@@ -107,6 +112,8 @@ class Plugin:
 
     async def handle(self, payload: bytes) -> tuple[int, bytes]:
         """Carry out the request in `payload`; the plugin's exit status and what it prints. Raises nothing."""
+        self.calls += 1
+        self.under_way += 1
         try:
             return 0, await self._answer(protocol.decode(payload))
         except CniError as error:
@@ -116,6 +123,8 @@ class Plugin:
         except Exception as error:  # noqa: BLE001  the last line before the runtime, which must get an answer
             _log.exception("a CNI request failed by a fault of routed's")
             told = CniError(Code.BUG, f"routed failed: {error!r}", "see the agent's log; please report it")
+        finally:
+            self.under_way -= 1
         _log.warning("CNI request refused: %s %s", told.msg, told.details)
         return 1, results.encode_error(protocol.requested_version(payload), told)
 
@@ -170,7 +179,7 @@ class Plugin:
         mtu = request.settings.mtu or self._mtu()
         await self._allocator.load()
         await self._settle(request, place)
-        known = bool(self._record.addresses(place))
+        known = self._record.holds(place)
         plan = wiring.Wire(
             sandbox=request.netns,
             interface=place.interface,
@@ -191,13 +200,15 @@ class Plugin:
             except BaseException:
                 await asyncio.gather(making, return_exceptions=True)
                 raise
+            self._record.taken(place)
             pair = await making
             self._record.stay(place)  # of a DEL that failed
             self._on_change()
             given = addresses if request.settings.delegate else ()
             alias = veths.alias(place.container_id, place.interface, given, request.network)
             whole = replace(plan, addresses=addresses, alias=alias)
-            attachment = await self._in_worker(lambda: wiring.wire(whole, pair))
+            # without `kernel`: who finds the route has been told of the endpoint, and asks for it after looking
+            attachment = await self._in_thread(lambda: wiring.wire(whole, pair))
         except BaseException:
             # a retried ADD that fails must not take from a pod that runs what the first one gave it
             if not known and not self._closed:
@@ -216,7 +227,7 @@ class Plugin:
             await self._janitor.finish(place.name)
         if not self._janitor.pending:
             return
-        if await self._in_worker(lambda: wiring.occupied(request.netns)):
+        if await self._in_thread(lambda: wiring.occupied(request.netns)):
             await self._janitor.finish()
 
     async def _addresses(self, request: Request, place: Place) -> tuple[tuple[AnyAddress, ...], Mapping[str, object]]:

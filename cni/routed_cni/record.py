@@ -58,18 +58,43 @@ class Record:
         self._leaving: dict[str, Place] = {}
         self._endpoints: Mapping[AnyAddress, Endpoint] = {}
         self._made_of: Mapping[AnyAddress, Allocation] | None = None
+        self._seen: dict[int, tuple[Allocation, Endpoint]] = {}  # by the allocation's identity: hashing costs more
+        self._holding: set[Place] = set()
 
     def endpoints(self) -> Mapping[AnyAddress, Endpoint]:
-        """All that are not leaving, by address."""
+        """All that are not leaving, by address. Those that stay are the same objects: many compare them."""
         allocations = self._allocator.allocations()
         if self._made_of is not allocations:
             self._endpoints = {
-                address: Endpoint(place.container_id, place.interface, address, place.name)
-                for place, address, _ in self._all()
-                if place.name not in self._leaving
+                each.address: each for each in self._all_endpoints() if each.host_interface not in self._leaving
             }
             self._made_of = allocations
         return self._endpoints
+
+    def _all_endpoints(self) -> Iterator[Endpoint]:
+        seen: dict[int, tuple[Allocation, Endpoint]] = {}
+        for address, held in self._allocator.allocations().items():
+            known = self._seen.get(id(held))
+            if known is None or known[0] is not held:
+                place = _place(held)
+                if place is None:
+                    continue
+                known = held, Endpoint(place.container_id, place.interface, address, place.name)
+            seen[id(held)] = known
+            yield known[1]
+        self._seen = seen
+        for place, veth in self._given.items():
+            yield from (Endpoint(place.container_id, place.interface, each, place.name) for each in veth.addresses)
+
+    def holds(self, place: Place) -> bool:
+        """Whether the interface has been given anything, as far as was `taken` note of. Costs the same for many pods,
+        where `addresses` has to look through them after each change.
+        """
+        return place in self._holding
+
+    def taken(self, *places: Place) -> None:
+        """Note that these hold addresses."""
+        self._holding.update(places)
 
     def places(self) -> dict[str, Place]:
         """All, by the node's end of the link."""
@@ -105,7 +130,8 @@ class Record:
         self._made_of = None
 
     def forget(self, place: Place) -> None:
-        """Forget what an IPAM plugin gave, if that was anything."""
+        """Note that it holds nothing any more."""
+        self._holding.discard(place)
         self._given.pop(place, None)
         self._made_of = None
 

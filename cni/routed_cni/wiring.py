@@ -26,7 +26,6 @@ import logging
 import os
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic, sleep
 
 from routed.model.address import AnyAddress, Family
@@ -49,8 +48,8 @@ from routed.netlink.message import (
 )
 from routed.netlink.objects import AF
 from routed.netlink.socket import Netlink, NetlinkError, inside
-from routed_cni import conntrack, sandbox, veths
-from routed_cni.faults import CniError, Code
+from routed_cni import conntrack, sandbox, switches, veths
+from routed_cni.faults import CniError, Code, refused
 from routed_cni.results import GATEWAYS, Attachment
 from routed_cni.veths import HOST_MAC, mac_bytes
 
@@ -96,6 +95,11 @@ class Wire:
     mac: str = ""
     forwarding: bool | None = None
 
+    @property
+    def ipv6(self) -> bool:
+        """Whether one of the addresses is of IPv6."""
+        return any(address.version == 6 for address in self.addresses)
+
 
 def make(plan: Wire) -> Pair:
     """Make the pod's link, of which nobody knows yet: neither an address nor a route is needed for it.
@@ -109,7 +113,7 @@ def make(plan: Wire) -> Pair:
         try:
             pair = _pair(host, plan.host_interface)
             _carry_out(host, _link_steps(plan, pair.index))
-            _ignore_router_advertisements(plan.host_interface)
+            switches.ignore_router_advertisements(plan.host_interface)
         except BaseException:
             veths.delete(host, plan.host_interface)
             raise
@@ -120,16 +124,16 @@ def wire(plan: Wire, pair: Pair) -> Attachment:
     """Put on `pair` all that leads to the pod, or delete it. Raises CniError for whatever the kernel refuses."""
     with sandbox.opened(plan.sandbox) as namespace, Netlink() as host:
         try:
-            if _has_ipv6(plan):
-                _enable_ipv6(plan.host_interface)
+            if plan.ipv6:
+                switches.enable_ipv6(plan.host_interface)
             _carry_out(host, _host_steps(plan, pair.index))
             for address in plan.addresses:
                 _forget_connections(address)
-            if _has_ipv6(plan) or plan.forwarding is not None:
+            if plan.ipv6 or plan.forwarding is not None:
                 with inside(namespace):
-                    if _has_ipv6(plan):
-                        _enable_ipv6("lo", plan.interface)
-                    _set_forwarding(plan)
+                    if plan.ipv6:
+                        switches.enable_ipv6("lo", plan.interface)
+                    switches.set_forwarding(plan.addresses, plan.forwarding)
             with Netlink.open_in(namespace) as pod:
                 default = _set_up_pod(pod, plan, pair.peer)
             _await_carrier(host, plan.host_interface)
@@ -173,7 +177,7 @@ def _make_pair(host: Netlink, plan: Wire, namespace: int) -> None:
                 f"CNI_IFNAME {plan.interface} exists already in the sandbox {plan.sandbox}",
                 "another plugin made it: choose another name, or remove that plugin from the list",
             ) from error
-        raise _refused(f"make {plan.host_interface} and {plan.interface} with MTU {plan.mtu}", error) from error
+        raise refused(f"make {plan.host_interface} and {plan.interface} with MTU {plan.mtu}", error) from error
 
 
 def _forget_connections(address: AnyAddress) -> None:
@@ -339,34 +343,6 @@ def _await_carrier(host: Netlink, name: str) -> None:
         sleep(_CARRIER_RETRY_SECONDS)
 
 
-def _has_ipv6(plan: Wire) -> bool:
-    return any(address.version == 6 for address in plan.addresses)
-
-
-def _enable_ipv6(*interfaces: str) -> None:
-    """Let `interfaces` have IPv6 addresses: a runtime, or the node's default, may have switched that off."""
-    for interface in interfaces:
-        switch = Path(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6")
-        try:
-            if switch.read_bytes().strip() != b"0":
-                switch.write_bytes(b"0")
-        except OSError as error:
-            raise _refused(f"enable IPv6 on {interface}", error) from error
-
-
-def _set_forwarding(plan: Wire) -> None:
-    """In the sandbox, of the families that the pod has; in all of it, as the pod's own links to be will need it."""
-    if plan.forwarding is None:
-        return
-    value = b"1" if plan.forwarding else b"0"
-    switches = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
-    for switch in sorted(switches[address.version] for address in plan.addresses):
-        try:
-            Path("/proc/sys", switch).write_bytes(value)
-        except OSError as error:
-            raise _refused(f"write {switch} of the pod", error) from error
-
-
 def _carry_out(netlink: Netlink, steps: list[_Step]) -> None:
     _check(steps, netlink.batch([(kind, flags, body) for _, kind, flags, body in steps]))
 
@@ -374,23 +350,7 @@ def _carry_out(netlink: Netlink, steps: list[_Step]) -> None:
 def _check(steps: list[_Step], failures: dict[int, int]) -> None:
     if failures:
         first = min(failures)
-        raise _refused(steps[first][0], OSError(failures[first], os.strerror(failures[first])))
-
-
-def _ignore_router_advertisements(name: str) -> None:
-    """A pod must not become the node's IPv6 router (CVE-2020-13597); there is no netlink message for it."""
-    try:
-        Path(f"/proc/sys/net/ipv6/conf/{name}/accept_ra").write_bytes(b"0")
-    except FileNotFoundError:
-        pass  # a kernel without IPv6
-    except OSError as error:
-        raise _refused(f"write accept_ra of {name}", error) from error
-
-
-def _refused(what: str, error: OSError) -> CniError:
-    if error.errno == errno.EPERM:
-        return CniError(Code.IO_FAILURE, f"cannot {what}: not permitted", "run the agent as root (CAP_NET_ADMIN)")
-    return CniError(Code.IO_FAILURE, f"cannot {what}: {error.strerror}")
+        raise refused(steps[first][0], OSError(failures[first], os.strerror(failures[first])))
 
 
 def _pod_mac(plan: Wire) -> str:

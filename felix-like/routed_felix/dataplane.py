@@ -8,17 +8,17 @@ it, and only then the old one goes: the kernel deletes routes whose source vanis
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_interface
 from typing import Any, Self
 
 from routed.model.address import Family
 from routed.model.interface import Interface
-from routed.netlink.objects import AddressEntry, LinkEntry
+from routed.netlink.objects import LinkEntry
 from routed.netlink.socket import Netlink
+from routed_felix.interfaces import Interfaces
 from routed_felix.main_table import MainTable
-from routed_felix.monitor import Changes
+from routed_felix.monitor import ALL_INTERFACES, Changes
 from routed_felix.neighbours import ForwardingDatabase, Neighbours
 from routed_felix.pod_names import PodNames
 from routed_felix.stage import Stage, carried, nowhere, only
@@ -34,12 +34,13 @@ from routed_felix.state import (
     Settings,
     UnderlayRoute,
 )
-from routed_felix.sysctls import Sysctls
+from routed_felix.sysctls import Sysctls, device_of
 from routed_felix.terms import dump_bodies
-from routed_felix.tunnel import TunnelAddresses, TunnelLink, driver_available, dump_addresses, dump_links
+from routed_felix.tunnel import TunnelAddresses, TunnelLink, driver_available, dump_links
 from routed_felix.vxlan import VxlanLink, is_marked, is_ours, vxlan_available
 from routed_felix.wanted import NOTHING, Table, Wanted
 
+_POD_KIND = "veth"  # links of which one is made with every pod, and never a tunnel device
 _WAITING = 256  # reads of the monitor that nobody acted on: with more, everything is looked at instead
 
 
@@ -71,12 +72,13 @@ class Dataplane:
         self._tables = {family: MainTable(self._netlink, settings, family) for family in Family}
         self._kernel: Kernel | None = None
         self._devices: frozenset[str] = frozenset()
-        self._names: dict[int, str] = {}
+        self._interfaces = Interfaces(self._netlink)
         self._events: list[Changes] = []
         self._neighbours = Neighbours(self._netlink, settings.vxlan_device)
         self._fdb = ForwardingDatabase(self._netlink, settings.vxlan_device)
         self._node: NodeState | None = None  # as last brought about
-        self._driver: bool | None = None  # whether it is there, as long as links are what they were
+        self._driver: bool | None = None  # whether it is there, as long as links but pods' are what they were
+        self._hardware: Mapping[int, str] = {}  # those, by index
         self._vxlan_driver = False  # likewise; what was there once is not looked for again
         self._driver_failed: frozenset[str] = frozenset()  # devices whose driver did not load
         self._surroundings_changed = False  # so what failed may work now
@@ -109,11 +111,13 @@ class Dataplane:
         """The node as it is, all of it looked at anew. Raises NetlinkError."""
         self._events.clear()
         self._forget_neighbours()
-        interfaces, devices = self._read_interfaces()
+        self._interfaces.read()
+        self._links_are(self._interfaces.links.values())
+        self._find_devices()
         for table in self._tables.values():
-            table.read(self._names)
+            table.read(self._interfaces.names)
         self._node = None
-        return self._keep(interfaces, devices)
+        return self._keep()
 
     def take(self, changes: Changes) -> None:
         """Remember what happened in the kernel, for the next `reread`."""
@@ -124,78 +128,42 @@ class Dataplane:
 
     def reread(self) -> Kernel:
         """The node as it is, looked at where events since the last time say so. Raises NetlinkError."""
-        kernel = self._kernel
-        if kernel is None or any(changes.overflow for changes in self._events):
+        if self._kernel is None or any(changes.overflow for changes in self._events):
             return self.read()
         events = tuple(self._events)
-        interfaces, devices = kernel.interfaces, self._devices
-        before = self._names
+        before = self._interfaces.names
         if any(changes.interfaces or changes.strangers or changes.nexthops for changes in events):
             self._surroundings_changed = True
-        if any(changes.interfaces for changes in events):
-            interfaces, devices = self._read_interfaces()
-            self._node = None
+        touched = self._interfaces.hear(events)
+        if touched:
+            self._links_are(self._interfaces.links.values())
+            self._find_devices()
+        names = self._interfaces.names
         for table in self._tables.values():
-            table.hear(events, self._names, before)
+            table.hear(events, names, before)
         down = {index for changes in events for index in changes.down}
-        if self._settings.vxlan_device in {names.get(index) for names in (before, self._names) for index in down}:
+        if self._settings.vxlan_device in {each.get(index) for each in (before, names) for index in down}:
             self._forget_neighbours()
         for told in (each for changes in events for each in changes.neighbours):
             if self._neighbours.heard(told) or self._fdb.heard(told):
                 self._node = None
-        for changes in events:
-            if changes.sysctls:
-                self._node = None
+        touched = touched.union(*(changes.sysctls for changes in events))
+        called = {each[index] for each in (before, names) for index in touched if index in each}
+        if ALL_INTERFACES in touched or not called.isdisjoint(self._own_devices()):
+            self._node = None
         self._events.clear()
-        return self._keep(interfaces, devices)
+        return self._keep()
+
+    def _own_devices(self) -> set[str]:
+        """The interfaces that the node's own part is about: pods' links come and go without it."""
+        node = self._node or NodeState()
+        return {*self._settings.tunnel_devices, *map(device_of, node.sysctls), *node.names.values()}
 
     def _forget_neighbours(self) -> None:
         self._neighbours.forget()
         self._fdb.forget()
 
-    def _read_interfaces(self) -> tuple[Mapping[str, Interface], frozenset[str]]:
-        """The interfaces, and which tunnel devices are there or can be made."""
-        links = dump_links(self._netlink)
-        names = {link.index: link.name for link in links}
-        if names != self._names:
-            self._driver = None  # a module that is loaded brings its device
-        self._names = names
-        self._links_are(links)
-        device, vxlan = self._settings.tunnel_device, self._settings.vxlan_device
-        if self._driver is None:  # not with every look: where no list of modules tells, the kernel has to be asked
-            self._driver = driver_available(self._netlink, device)
-            self._vxlan_driver = self._vxlan_driver or vxlan_available(self._netlink)
-        possible = {device} if self._driver else set[str]()
-        if self._vxlan_driver and all(is_ours(link) for link in links if link.name == vxlan):
-            possible.add(vxlan)
-        # a driver that is on disk but does not load is missing, until the device appears after all
-        devices = frozenset(
-            each for each in possible if each in self._names.values() or each not in self._driver_failed
-        )
-        by_index: dict[int, list[AddressEntry]] = {}
-        for entry in (each for family in Family for each in dump_addresses(self._netlink, family)):
-            # every link has a link-local address, a pod's as well, and it says nothing of where a next hop is
-            if entry.address.version == 4 or not entry.address.is_link_local:
-                by_index.setdefault(entry.index, []).append(entry)
-        interfaces = {
-            link.name: Interface(
-                name=link.name,
-                index=link.index,
-                mtu=link.mtu,
-                up=link.carrier,
-                kind=link.kind,
-                alias=link.alias,
-                addresses=tuple(
-                    # a point-to-point address lies in no subnet of the interface's
-                    e.address if e.peer is None else ip_interface(e.address.ip)
-                    for e in by_index.get(link.index, ())
-                ),
-            )
-            for link in links
-        }
-        return interfaces, devices
-
-    def _links_are(self, links: Sequence[LinkEntry]) -> None:
+    def _links_are(self, links: Collection[LinkEntry]) -> None:
         index = {link.name: link.index for link in links}
         for table in self._tables.values():
             table.links_are(index)
@@ -203,16 +171,29 @@ class Dataplane:
         for target in (self._neighbours, self._fdb):
             target.link_is(vxlan.index if vxlan is not None else 0)
 
-    def _keep(self, interfaces: Mapping[str, Interface], devices: frozenset[str]) -> Kernel:
-        self._devices = devices
-        settings = self._settings
+    def _find_devices(self) -> None:
+        """Find out which tunnel devices are there or can be made."""
+        links = self._interfaces.links.values()
+        hardware = {link.index: link.name for link in links if link.kind != _POD_KIND}
+        if self._driver is None or hardware != self._hardware:  # a module that is loaded brings its device
+            # not with every look: where no list of modules tells, the kernel has to be asked
+            self._driver = driver_available(self._netlink, self._settings.tunnel_device)
+            self._vxlan_driver = self._vxlan_driver or vxlan_available(self._netlink)
+            self._hardware = hardware
+        vxlan = self._settings.vxlan_device
+        possible = {self._settings.tunnel_device} if self._driver else set[str]()
+        if self._vxlan_driver and all(is_ours(link) for link in links if link.name == vxlan):
+            possible.add(vxlan)
+        # a driver that is on disk but does not load is missing, until the device appears after all
+        there = self._interfaces.by_name
+        self._devices = frozenset(each for each in possible if each in there or each not in self._driver_failed)
+
+    def _keep(self) -> Kernel:
+        settings, devices = self._settings, self._devices
         tunnel, vxlan = settings.tunnel_device in devices, settings.vxlan_device in devices
         four, six = (self._tables[family].underlay for family in Family)
-        found = Kernel(interfaces, four, tunnel, six, vxlan)
-        if self._kernel is not None and self._kernel.interfaces == interfaces:
-            found = replace(found, interfaces=self._kernel.interfaces)
-        self._kernel = found
-        return found
+        self._kernel = Kernel(self._interfaces.by_name, four, tunnel, six, vxlan)
+        return self._kernel
 
     # ---- writing
 

@@ -145,7 +145,7 @@ class Decider:
         self._tunnel_address = view.tunnel_address
         self._underlay = tuple(view.underlay)
         self._interfaces = view.interfaces
-        self._reach = _reach(view)
+        self._reach = reach(view)
         self._sharing = view.sharing
         self.resolver = resolver(view)
         self._others = resolver(view, Family.IPV6) if self._family is Family.IPV4 else None
@@ -172,7 +172,7 @@ class Decider:
             and view.sharing is self._sharing
             and view.lost == self._lost
             and tuple(view.underlay) == self._underlay
-            and (view.interfaces is self._interfaces or _reach(view) == self._reach)
+            and (view.interfaces is self._interfaces or reach(view) == self._reach)
         )
         if fit:
             self._cluster, self._interfaces = view.cluster, view.interfaces
@@ -373,7 +373,7 @@ def _place_of(hop: Hop) -> tuple[str, int]:
     return hop.device, int(hop.gateway or 0)
 
 
-def _reach(view: View) -> Mapping[str, object]:
+def reach(view: View) -> Mapping[str, object]:
     """What resolving depends on: interfaces with addresses or under strangers' routes. Pods' are neither."""
     tunnels = view.settings.tunnel_devices
     named = {hop.device for route in view.underlay for hop in route.hops}

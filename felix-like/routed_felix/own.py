@@ -6,9 +6,10 @@ The node's own prefixes are a blackhole under one host route per endpoint, and n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from routed.model.address import Address, AnyPrefix, Family, HostAddress, Prefix
-from routed.model.endpoint import ALIAS_GIVEN, POD_ALIAS
+from routed.model.endpoint import ALIAS_GIVEN, POD_ALIAS, Endpoint
 from routed.model.nlri import Nlri, from_prefix
 from routed.model.prefixes import host_prefix, overlap
 from routed_felix.decide import Decider
@@ -156,20 +157,22 @@ def _prefixes(
     for block in decider.blocks:
         reason = Reason(Why.OWN_BLOCK, f"block of this node, addresses without endpoint: {block}")
         program(block, Encapsulation.BLACKHOLE, reason, Route(RouteKind.BLACKHOLE))
-    for endpoint in sorted(view.endpoints, key=lambda e: (int(e.address), e.container_id, e.interface)):
-        there = endpoint.host_interface in view.interfaces or endpoint.host_interface in renamed
-        if not there or Family.of(endpoint.address) is not view.family:
-            continue
-        prefix = host_prefix(endpoint.address)
-        name = f"{endpoint.container_id}/{endpoint.interface}"
-        taken = decisions.get(from_prefix(prefix))
+    there = [
+        each
+        for each in view.endpoints
+        if Family.of(each.address) is view.family
+        and (each.host_interface in view.interfaces or each.host_interface in renamed)
+    ]
+    for endpoint in sorted(there, key=lambda each: (int(each.address), each.container_id, each.interface)):
+        nlri, route, decision = _local(endpoint, view.settings.metric)
+        taken = decisions.get(nlri)
         if taken is not None and taken.encapsulation is Encapsulation.LOCAL:
+            name = f"{endpoint.container_id}/{endpoint.interface}"
             message = f"{endpoint.address} is the address of {name} too; {taken.because}"
             hint = "remove one of the two pods"
-            problems.append(Problem(ProblemKind.DUPLICATE_ENDPOINT, str(prefix), message, hint))
+            problems.append(Problem(ProblemKind.DUPLICATE_ENDPOINT, str(decision.prefix), message, hint))
             continue
-        reason = Reason(Why.ENDPOINT, f"endpoint {name} on {endpoint.host_interface}")
-        program(prefix, Encapsulation.LOCAL, reason, Route(hops=(Hop(endpoint.host_interface),)))
+        routes[nlri], decisions[nlri] = route, decision
     for peer, gateway in sorted(view.gateways.items()) if view.family is Family.IPV4 else ():
         found = decider.resolver.resolve(gateway)
         if found is not None and found.adjacent:
@@ -177,6 +180,18 @@ def _prefixes(
             route = Route(hops=(Hop(found.hop.device, gateway),))
             program(Prefix((peer, 32)), Encapsulation.DIRECT, reason, route)
     return routes, decisions
+
+
+@lru_cache(4096)
+def _local(endpoint: Endpoint, metric: int) -> tuple[Nlri, Route, Forwarding]:
+    """The host route to a pod, and why. Remembered, since a node's pods are looked at again with every one that comes:
+    the values are the same objects then, and those that compare them find out at once.
+    """
+    prefix = host_prefix(endpoint.address)
+    hops = (Hop(endpoint.host_interface),)
+    reason = Reason(Why.ENDPOINT, f"endpoint {endpoint.container_id}/{endpoint.interface} on {endpoint.host_interface}")
+    decision = Forwarding(prefix, Encapsulation.LOCAL, reason, hops, RouteKey(prefix, metric))
+    return from_prefix(prefix), Route(hops=hops), decision
 
 
 def _check_pools(view: View, problems: list[Problem]) -> None:

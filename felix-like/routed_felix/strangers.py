@@ -1,12 +1,13 @@
 """Routes of the main table that are not ours: the underlay to calc, conflicts where they have a prefix of ours.
 
 The kernel filters a dump by one protocol, not by all but one. So the first look is at everything; later ones ask for
-the protocols that were seen then or in an event since, which costs nothing for the routes that are ours.
+the protocols that were seen then or in an event since, which costs nothing for the routes that are ours. The routes to
+IPv6's link-local addresses, of which every pod's link has one, are nobody's underlay and are left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from routed.model.address import AnyAddress, Family
 from routed.model.nlri import Nlri, from_prefix, to_prefix
@@ -14,9 +15,10 @@ from routed.netlink import constants as c
 from routed.netlink.constants import Rta
 from routed.netlink.nexthops import NexthopEntry, hops_of
 from routed.netlink.objects import RouteEntry, protocol_of
+from routed.netlink.routes import split
 from routed.netlink.socket import Netlink
 from routed_felix.state import Conflict, Hop, RouteKey, UnderlayRoute
-from routed_felix.terms import dump_bodies
+from routed_felix.terms import dump_bodies, within_one_link
 from routed_felix.wanted import Wanted
 
 _BEYOND_OURS = {Rta.VIA, Rta.ENCAP}  # RTA_VIA: by a gateway that is not even IPv6
@@ -44,7 +46,8 @@ class Strangers:
         bodies, protocol = dump_bodies(self._netlink, family=self._family), self._protocol
         ours = [body for body in bodies if protocol_of(body) == protocol]
         found: dict[int, list[RouteEntry]] = {}
-        for body in [body for body in bodies if protocol_of(body) != protocol] if len(ours) < len(bodies) else ():
+        others = [body for body in bodies if protocol_of(body) != protocol] if len(ours) < len(bodies) else []
+        for body in self._underlay(others):
             found.setdefault(protocol_of(body), []).append(RouteEntry.unpack(body))
         self._entries = {each: tuple(entries) for each, entries in found.items()}
         self.links_are(names, nexthops)
@@ -63,8 +66,11 @@ class Strangers:
             return
         for protocol in every:
             bodies = dump_bodies(self._netlink, family=self._family, protocol=protocol)
-            self._entries[protocol] = tuple(RouteEntry.unpack(body) for body in bodies)
+            self._entries[protocol] = tuple(RouteEntry.unpack(body) for body in self._underlay(bodies))
         self.links_are(names, nexthops)
+
+    def _underlay(self, bodies: Iterable[bytes]) -> Iterator[bytes]:
+        return (body for body in bodies if not within_one_link(split(body)[0], self._family))
 
     def links_are(self, names: Mapping[int, str], nexthops: Mapping[int, NexthopEntry]) -> None:
         """Tell the interfaces and nexthops of now."""

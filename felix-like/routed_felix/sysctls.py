@@ -12,6 +12,12 @@ from routed.reconcile import Delta
 from routed_felix.state import FORWARD_IPV6
 
 _ROOT = Path("/proc/sys")
+_OF_INTERFACE = "net/ipv4/conf/"
+
+
+def device_of(key: str) -> str:
+    """The interface that a sysctl is about; empty for none."""
+    return key.removeprefix(_OF_INTERFACE).split("/")[0] if key.startswith(_OF_INTERFACE) else ""
 
 
 class Sysctls:

@@ -97,6 +97,13 @@ class Terms:
         return c.RT_SCOPE_LINK if on_link and self._family is Family.IPV4 else c.RT_SCOPE_UNIVERSE
 
 
+def within_one_link(nlri: Nlri, family: Family) -> bool:
+    """Whether it is a prefix of IPv6's link-local addresses (RFC 4291 section 2.5.6): every link has a route to them, a
+    pod's as well, and none of these leads anywhere.
+    """
+    return family is Family.IPV6 and nlri[0] >= 10 and nlri[1] == 0xFE and nlri[2] & 0xC0 == 0x80
+
+
 def dump_bodies(netlink: Netlink, *, family: Family = Family.IPV4, protocol: int = 0) -> list[bytes]:
     """The routes of the main table; only those of `protocol`, if given: the kernel filters. Raises NetlinkError."""
     try:

@@ -33,9 +33,11 @@ def dump_links(netlink: Netlink) -> list[LinkEntry]:
     return [LinkEntry.unpack(m.body) for m in netlink.dump(Msg.GETLINK, DUMP_LINKS) if m.type == Msg.NEWLINK]
 
 
-def dump_addresses(netlink: Netlink, family: Family = Family.IPV4) -> list[AddressEntry]:
-    """All addresses of the namespace in `family`. Raises NetlinkError."""
-    body = IFADDR.pack(AF[family], 0, 0, 0, 0)
+def dump_addresses(netlink: Netlink, family: Family = Family.IPV4, index: int = 0) -> list[AddressEntry]:
+    """All addresses of the namespace in `family`; or of the link `index`, and of others where the kernel does not
+    filter (Linux before 5.0). Raises NetlinkError: ENODEV when there is no such link.
+    """
+    body = IFADDR.pack(AF[family], 0, 0, 0, index)
     found = (AddressEntry.unpack(m.body) for m in netlink.dump(Msg.GETADDR, body) if m.type == Msg.NEWADDR)
     # a kernel that was booted without IPv6 answers with what it has
     return [entry for entry in found if Family.of(entry.address) is family]

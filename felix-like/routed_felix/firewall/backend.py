@@ -33,11 +33,12 @@ class Backend(Protocol):
         """Let go of sockets; the rules stay."""
         ...
 
-    def bring(self, rules: Rules, written: Callable[[], None]) -> bool:
+    def bring(self, rules: Rules, written: Callable[[], None], *, undisturbed: bool = False) -> bool:
         """Compare what is there with `rules` and write what differs, in one transaction; whether anything was written.
 
-        `written` is called after a write and before what came of it is read: events from before are our own, or are
-        about what is read afterwards.
+        `undisturbed`: nobody has touched it since the last call, so that it need not be read. `written` is called after
+        a write and before what came of it is read: events from before are our own, or are about what is read
+        afterwards.
         """
         ...
 

@@ -21,6 +21,9 @@ _GENMSG = 4  # struct nfgenmsg: family, version, res_id
 _DATAGRAM = 1 << 17
 _BUFFER = 4 << 20  # bytes; more at once are an overflow, which costs one look
 
+LOST = 1000
+"""More transactions than anybody expects."""
+
 Concerns = Callable[[int, str], bool]
 
 
@@ -54,28 +57,29 @@ class NftEvents:
         """Readable when there is something to read."""
         return self._socket.fileno()
 
-    def read(self, concerns: Concerns) -> bool:
-        """Take all events that are there; whether one `concerns` us by its family and table, or some were lost."""
-        found = False
+    def read(self, concerns: Concerns) -> int:
+        """Take all events that are there; how many transactions `concerns` us by their family and table.
+
+        Where some were lost that is `LOST` at least.
+        """
+        found = 0
+        ours = False  # of the transaction that is being told
         while True:
             try:
                 datagram = self._socket.recv(_DATAGRAM)
             except BlockingIOError:
-                return found
+                return found + ours
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                found = True
+                found += LOST
                 continue
-            found = found or _told(datagram, concerns)
-
-
-def _told(datagram: bytes, concerns: Concerns) -> bool:
-    for message in unpack(datagram):
-        subsystem, kind = divmod(message.type, 256)
-        if subsystem != _SUBSYSTEM or kind == _NEW_GENERATION or len(message.body) < _GENMSG:
-            continue
-        table = attrs(message.body, _GENMSG).get(_TABLE)
-        if table is not None and concerns(message.body[0], as_text(table)):
-            return True
-    return False
+            for message in unpack(datagram):
+                subsystem, kind = divmod(message.type, 256)
+                if subsystem != _SUBSYSTEM or len(message.body) < _GENMSG:
+                    continue
+                if kind == _NEW_GENERATION:
+                    found, ours = found + ours, False
+                    continue
+                table = attrs(message.body, _GENMSG).get(_TABLE)
+                ours = ours or (table is not None and concerns(message.body[0], as_text(table)))

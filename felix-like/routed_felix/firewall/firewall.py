@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -41,6 +40,8 @@ class Firewall:
         self._backend: Backend | None = None
         self._left: object = None  # what a glance at the rules tells when they are as we left them
         self._swept = False
+        self._brought: Rules | None = None
+        self._disturbed = True  # perhaps others are there than we left
 
     def __enter__(self) -> Self:
         return self
@@ -72,8 +73,10 @@ class Firewall:
         """Take all events that wait; whether our rules may be others than we left them. Raises OSError."""
         backend = self._backend
         if backend is None:
-            return self._events.read(_nothing)
-        return self._events.read(backend.concerns) or backend.glance() != self._left
+            return bool(self._events.read(_nothing))
+        told = bool(self._events.read(backend.concerns)) or backend.glance() != self._left
+        self._disturbed = self._disturbed or told
+        return told
 
     def survey(self) -> None:
         """Look at the machine: sets `warning`, and which backends may serve where none does yet. Blocks, as `bring`."""
@@ -111,15 +114,29 @@ class Firewall:
         return False  # switched off
 
     def _write(self, backend: Backend, rules: Rules) -> bool:
-        """What happened up to now is read with the rules that follow, and so is what happens up to a write of ours."""
+        """What happened up to now is read with the rules that follow, and so is what happens up to a write of ours.
 
-        def forget() -> None:
-            with suppress(OSError):  # what stays unread costs one more look
-                self._events.read(backend.concerns)
+        Where nobody touched ours since the last time, and other rules are wanted, nothing is read: a pod that comes is
+        then one transaction. Rules that are wanted again are a look, which is what the periodic resync asks for.
+        """
+
+        def forget(ours: int) -> None:
+            try:  # what stays unread costs one more look
+                self._disturbed = self._events.read(backend.concerns) > ours or self._disturbed
                 self._left = backend.glance()
+            except OSError:
+                self._disturbed = True
 
-        forget()
-        return backend.bring(rules, forget)
+        forget(0)
+        undisturbed = not self._disturbed and rules != self._brought
+        self._disturbed, self._brought = False, None
+        try:
+            written = backend.bring(rules, lambda: forget(1), undisturbed=undisturbed)
+        except EnvironmentFault:
+            self._disturbed = True
+            raise
+        self._brought = rules
+        return written
 
 
 def _nothing(family: int, table: str) -> bool:  # noqa: ARG001  a place for what a backend knows

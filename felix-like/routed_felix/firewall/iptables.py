@@ -35,7 +35,13 @@ class Iptables:
         self._written: list[tuple[Family, str]] = []  # the tables that hold ours
         self._settled: dict[Family, tuple[_Tables, _Tables]] = {}  # what was written, and how this iptables tells it
 
-    def bring(self, rules: Rules, written: Callable[[], None]) -> bool:
+    def bring(
+        self,
+        rules: Rules,
+        written: Callable[[], None],
+        *,
+        undisturbed: bool = False,  # noqa: ARG002  what it is like between two writes, no event tells
+    ) -> bool:
         """As `Backend` has it; each table of each family is a transaction."""
         families = self._families()
         changed = [family for family in families if self._bring(wanted(rules, family), family)]

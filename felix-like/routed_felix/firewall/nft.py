@@ -26,19 +26,23 @@ class Nft:
     def __init__(self, namespace: str | None = None) -> None:
         self._namespace = namespace
         self._settled: tuple[Table, Table] | None = None  # what was written, and how this version of nft tells it
+        self._standing: Table | None = None  # what was there at the end of the last `bring`
 
-    def bring(self, rules: Rules, written: Callable[[], None]) -> bool:
+    def bring(self, rules: Rules, written: Callable[[], None], *, undisturbed: bool = False) -> bool:
         """As `Backend` has it."""
         wanted = table_of(rules)
+        known, self._standing = self._standing if undisturbed else None, None
         tries = 0
         while True:
-            found = self._read()
+            found = known or self._read()
             change = None if self._settled == (wanted, found) else transaction(wanted, found)
             if change is None:
+                self._standing = found
                 return False
             said = ask(_WRITE, self._namespace, json.dumps(change))
             if not said.error:
                 break
+            known = None
             tries += 1
             # what is absent in two transactions is an expression that the kernel lacks
             fault = refused(_WRITE, said.error, lasting=_ABSENT in said.error and tries == _TRIES)
@@ -46,8 +50,9 @@ class Nft:
                 raise fault
         written()
         if found is not None and (found.chains, found.sets) == (wanted.chains, wanted.sets):
+            self._standing = wanted
             return True  # only elements were written, and this version of nft has our words for the rest
-        after = self._read()
+        after = self._standing = self._read()
         self._settled = (wanted, after) if after is not None and _alike(after, wanted) else None
         return True
 
@@ -60,7 +65,7 @@ class Nft:
 
     def remove(self) -> bool:
         """As `Backend` has it."""
-        self._settled = None
+        self._settled = self._standing = None
         if self._read() is None:
             return False
         said = ask(_WRITE, self._namespace, json.dumps(removal()))

@@ -62,6 +62,7 @@ COALESCE_SECONDS = 0.005  # a burst of UPDATEs is one reconcile, a lone one is n
 TEND_SECONDS = 60.0  # between withdrawing a block and its deletion too: routers have heard of it by then
 SECRETS_SECONDS = 5.0  # between two looks at the files with passwords
 LARGE, LOAD_SECONDS, LONGEST_LOAD_SECONDS = 1000, 0.05, 2.0  # prefixes; while so many more come, so long each, at most
+LONGEST_FOR_PODS_SECONDS = 0.05  # that a round is put off for pods that are being added
 LONGEST_REST_SECONDS = 1.0  # between two reconciles, however long the last one took
 
 
@@ -91,8 +92,9 @@ class Agent:
         *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`kernel` is held while the kernel is read and written, here and by the plugin's wiring, which has its own
-        thread: between the two, a pod's new route would look like one that nobody wants.
+        """`kernel` is held while the kernel is read and written, and by the plugin, which has its own thread, while it
+        takes a pod's route away: between the two, that would look like damage. It makes routes at any time: the
+        endpoint is announced before, and `_view` asks for the endpoints after the kernel was read.
         """
         self._config = config
         self._settings = settings
@@ -100,7 +102,7 @@ class Agent:
         self._kernel = kernel
         self._now = now
         self._routing = Routing(config, parts.speaker, parts.bfd, now)
-        self._around: tuple[object, ...] = (None,) * 4
+        self._around: tuple[object, ...] = ()
         self._hops: frozenset[AnyAddress] = frozenset()
         self._note = ""  # how the speaker runs, if not as it should
         self._cluster = Cluster()
@@ -359,7 +361,7 @@ class Agent:
                 self._changeover.settle(now)
                 async with self._kernel:
                     started = time.monotonic()
-                    # only now: a pod that was wired while we waited has its route, and the events say so
+                    # only now: a pod that was given up while we waited has no route, and the events say so
                     self._read_monitor()
                     pods = self._parts.plugin.endpoints().values()
                     self._firewall.want(self._cluster, pods)
@@ -387,9 +389,8 @@ class Agent:
         views, hops = self._programmer.views, self._routing.rib.next_hops
         if not views:
             return
-        view = views[Family.IPV4]
-        around = view.interfaces, view.underlay, views[Family.IPV6].underlay, view.cluster
-        if hops == self._hops and all(new is old for new, old in zip(around, self._around, strict=True)):
+        around = Neighbourhood.surroundings(views)
+        if hops == self._hops and around == self._around:
             return
         self._around, self._hops = around, hops
         await self._routing.interfaces_changed(Neighbourhood(views))
@@ -413,9 +414,21 @@ class Agent:
             return
         finally:
             self._dirty.clear()
+        calls = self._parts.plugin.calls
         await asyncio.sleep(min(max(COALESCE_SECONDS, self._spent), LONGEST_REST_SECONDS))
         await self._load()
+        await self._let_pods_pass(calls)
         self._dirty.clear()
+
+    async def _let_pods_pass(self, calls: int) -> None:
+        """Do not begin while pods are added, nor just after the last of `calls`: none is to wait for what is done about
+        the one before, and one round does for all. Not for long, as others' damage to the kernel waits meanwhile.
+        """
+        plugin, waited = self._parts.plugin, 0.0
+        while waited < LONGEST_FOR_PODS_SECONDS and (plugin.under_way or plugin.calls != calls):
+            calls = plugin.calls
+            await asyncio.sleep(COALESCE_SECONDS)
+            waited += COALESCE_SECONDS
 
     async def _load(self) -> None:
         """Let a table that arrives arrive, before any of it goes to the kernel: both are done sooner, one by one.

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from routed.model.address import Address, AnyAddress, Family
+from routed_felix.decide import reach
 from routed_felix.fabric import resolver
 from routed_felix.view import View
 
 
 class Neighbourhood:
-    """Answers for the views of both families."""
+    """Answers for the views of both families; alike for those whose `surroundings` are equal."""
+
+    @staticmethod
+    def surroundings(views: Mapping[Family, View]) -> tuple[object, ...]:
+        """What the answers depend on. Pods' interfaces are no part of it."""
+        four = views[Family.IPV4]
+        reaches = tuple(reach(view) for view in views.values())
+        return (*reaches, *(view.underlay for view in views.values()), four.gateways, four.cluster)
 
     def __init__(self, views: Mapping[Family, View]) -> None:
         self._resolvers = {family: resolver(view) for family, view in views.items()}

@@ -24,7 +24,8 @@ _ERRNO = struct.Struct("=i")
 _BATCH_BUFFER = 8 << 20  # each failed message of a batch costs 832 bytes of receive buffer
 _CHUNK = 500  # messages per send: the send buffer is finite, and so is the room for their failures
 _SMALL_CHUNK = 32  # where the buffers have the default size, 208 KiB, and an answer may take 4 of them
-_TIMEOUT = 5.0
+_TIMEVAL = struct.Struct("@ll")  # struct timeval
+_TIMEOUT = 5  # seconds
 _TRIES = 3  # sends of a chunk whose acknowledgement was lost
 _DATAGRAM = 1 << 17
 _FILTER_STEP = 8  # bytes of a struct sock_filter
@@ -88,7 +89,9 @@ class Netlink:
         self._socket.setsockopt(c.SOL_NETLINK, c.NETLINK_CAP_ACK, 1)
         self._socket.setsockopt(c.SOL_NETLINK, c.NETLINK_GET_STRICT_CHK, 1)
         self._socket.bind((0, groups))
-        self._socket.settimeout(_TIMEOUT)
+        # the kernel's own timeouts: with Python's each call is two, and gives up the interpreter twice
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, _TIMEVAL.pack(_TIMEOUT, 0))
         self.port: int = self._socket.getsockname()[0]
         self._seq = 0
         self._buffer = bytearray(_DATAGRAM)
@@ -268,14 +271,12 @@ class Netlink:
     def events(self) -> list[Message]:
         """What a subscribed socket has to tell now, without waiting; OSError ENOBUFS when some were lost."""
         found: list[Message] = []
-        self._socket.setblocking(False)  # MSG_DONTWAIT would not do: Python itself waits on a socket with a timeout
-        try:
-            while True:
-                found += unpack(self._receive_bytes())
-        except BlockingIOError:
-            return found
-        finally:
-            self._socket.settimeout(_TIMEOUT)
+        while True:
+            try:
+                size = self._socket.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return found
+            found += unpack(bytes(self._view[:size]))
 
     def _receive(self) -> list[Message]:
         return list(unpack(self._receive_bytes()))
@@ -284,6 +285,6 @@ class Netlink:
         """One datagram. By way of a buffer of our own: recv would get and give back 128 KiB for each."""
         try:
             size = self._socket.recv_into(self._buffer)
-        except TimeoutError:
+        except BlockingIOError:  # after the socket's timeout
             raise NetlinkError(errno.ETIMEDOUT, "the kernel did not answer a netlink request") from None
         return bytes(self._view[:size])

@@ -18,7 +18,7 @@ from routed.model.nlri import Nlri, from_prefix
 from routed.netlink.constants import RTMGRP_IPV4_ROUTE
 from routed.netlink.socket import Netlink
 from routed_felix.dataplane import Dataplane
-from routed_felix.monitor import Changes, Monitor
+from routed_felix.monitor import ALL_INTERFACES, Changes, Monitor
 from routed_felix.state import Change, Link, NodeState, Report, Route, Settings
 from routed_felix.sysctls import Sysctls
 from routed_felix.wanted import Table
@@ -263,6 +263,27 @@ def test_a_sysctl_that_fails_is_not_tried_with_every_change_but_with_a_retry(
     assert len(tried) == 1
 
 
+def test_a_pods_link_has_nothing_of_the_nodes_own_looked_at_again(
+    hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hands.node = NodeState(sysctls={"net/ipv4/conf/eth1/rp_filter": "2"})
+    hands.begin()
+    hands.change()  # which hears of the switch that was just set
+    looked: list[object] = []
+    list_them = Sysctls.list
+    monkeypatch.setattr(Sysctls, "list", lambda self: looked.append(self) or list_them(self))
+    hands.world.ip("link", "add", "pod9", "up", "type", "veth", "peer", "name", "peer9")
+    assert hands.change().changed == 0
+    assert looked == []
+    hands.world.set_sysctl("net/ipv4/conf/eth1/rp_filter", "1")
+    assert hands.change().changed == 1
+    assert hands.world.sysctl("net/ipv4/conf/eth1/rp_filter") == "2"
+    hands.world.set_sysctl("net/ipv4/conf/all/rp_filter", "1")
+    looked.clear()
+    hands.change()
+    assert len(looked) == 1
+
+
 @pytest.mark.without_ipip
 def test_a_tunnel_that_cannot_be_made_counts_as_missing_from_then_on(
     hands: Hands, monkeypatch: pytest.MonkeyPatch
@@ -277,7 +298,7 @@ def test_a_tunnel_that_cannot_be_made_counts_as_missing_from_then_on(
 def test_events_that_nobody_acts_on_do_not_pile_up(hands: Hands) -> None:
     hands.begin({ONE: BLACKHOLE})
     for _ in range(1000):
-        hands.plane.take(Changes(sysctls=True))
+        hands.plane.take(Changes(sysctls=frozenset({ALL_INTERFACES})))
     assert len(hands.plane._events) <= 256
     hands.world.ip("route", "del", "blackhole", ONE)
     assert hands.change().changed == 1

@@ -362,6 +362,9 @@ class FakeFirewall(Kept):
 
 
 class FakePlugin:
+    calls = 0
+    under_way = 0
+
     def endpoints(self) -> dict[Any, Any]:
         return {}
 
@@ -374,6 +377,7 @@ class Bench:
             FakeStore(), FakeSpeaker(), FakeDataplane(), FakeMonitor(),
         )  # fmt: skip
         self.firewall = FakeFirewall()
+        self.plugin = FakePlugin()
         self.bfd = FakeBfd()
         self.now = 1000.0
         self._looks = 0
@@ -390,7 +394,7 @@ class Bench:
             self.monitor,  # type: ignore[arg-type]
             self.firewall,
             Allocator(self.store, node="a1"),
-            FakePlugin(),  # type: ignore[arg-type]
+            self.plugin,  # type: ignore[arg-type]
             self.bfd,
         )
         self.allocator: Allocator = parts.allocator

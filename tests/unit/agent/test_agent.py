@@ -404,6 +404,31 @@ async def test_what_the_kernel_refuses_is_tried_again_ever_more_rarely_until_it_
 
 
 @in_loop
+async def test_a_round_lets_pods_that_are_being_added_pass() -> None:
+    async with running(restarted()) as bench:
+        await settled(bench)
+        await bench.idle()
+        looks = bench.dataplane.looks
+        bench.plugin.calls = bench.plugin.under_way = 1
+        bench.agent.endpoints_changed()
+        served = asyncio.create_task(bench.agent._let_pods_pass(bench.plugin.calls))
+        await asyncio.sleep(0)
+        assert (served.done(), bench.dataplane.looks) == (False, looks)
+        bench.plugin.under_way = 0
+        await served
+        await bench.until(lambda: bench.dataplane.looks > looks)
+
+
+@in_loop
+async def test_pods_that_come_without_end_do_not_keep_a_round_from_beginning() -> None:
+    async with running(restarted()) as bench:
+        await settled(bench)
+        bench.plugin.under_way = 1
+        bench.speaker.announce("10.244.3.0/26")
+        await bench.until(lambda: "10.244.3.0/26" in bench.dataplane.routes)
+
+
+@in_loop
 async def test_everything_is_compared_now_and_then_without_an_event() -> None:
     async with running(restarted(resync_seconds=1)) as bench:
         await settled(bench)

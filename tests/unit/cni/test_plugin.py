@@ -54,6 +54,7 @@ class World:
     broom: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event = field(default_factory=threading.Event)
     first_announced: asyncio.Event = field(default_factory=asyncio.Event)
+    kernel: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -63,6 +64,7 @@ class World:
     def start(self) -> Plugin:
         return Plugin(
             Allocator(self.store, [IPv4Network("10.1.0.0/29")], node="n"),
+            kernel=self.kernel,
             mtu=lambda: 1480,
             on_change=self.on_change,
             ready=self.ready,
@@ -271,13 +273,30 @@ def test_a_fault_of_ours_is_told_logged_and_undone(tell: Tell, caplog: pytest.Lo
     assert "Traceback" in caplog.text
 
 
-def test_a_failing_retry_leaves_the_running_pod_what_the_first_add_gave_it(tell: Tell):
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_failing_retry_leaves_the_running_pod_what_the_first_add_gave_it(tell: Tell, *, restarted: bool):
     async def story(world: World) -> None:
         await world.call("ADD")
+        if restarted:
+            world.plugin = world.start()
+            await world.plugin.repair()
         world.wiring_fails = CniError(Code.INVALID_ENVIRONMENT, "no")
         assert (await world.call("ADD"))[0] == 1
         assert await world.held() == ["cni.c.eth0"]
         assert list(world.announced) == [FIRST]
+
+    tell(story)
+
+
+def test_an_add_that_fails_where_a_deleted_pod_was_is_undone(tell: Tell):
+    async def story(world: World) -> None:
+        await world.call("ADD")
+        await world.call("DEL")
+        await world.swept()
+        world.wiring_fails = CniError(Code.INVALID_ENVIRONMENT, "no")
+        assert (await world.call("ADD"))[0] == 1
+        await world.swept()
+        assert await world.held() == []
 
     tell(story)
 
@@ -397,6 +416,21 @@ def test_a_delete_sent_while_the_add_runs_is_carried_out_after_it(tell: Tell):
         assert [status for status, _ in await asyncio.gather(adding, deleting)] == [0, 0]
         await world.swept()
         assert (world.links, await world.held(), dict(world.announced)) == (set(), [], {})
+
+    tell(story)
+
+
+def test_an_add_waits_for_no_round_of_the_reconciler_and_a_delete_does(tell: Tell):
+    async def story(world: World) -> None:
+        async with world.kernel:
+            assert (await asyncio.wait_for(world.call("ADD"), 10))[0] == 0
+            assert world.log.index("announce 1") < world.log.index("wire")
+            world.first_announced.clear()
+            leaving = asyncio.create_task(world.call("DEL"))
+            await asyncio.wait_for(world.first_announced.wait(), 10)
+            assert world.log[-1] == "announce 0"
+        assert (await asyncio.wait_for(leaving, 10))[0] == 0
+        assert "doom" in world.log
 
     tell(story)
 

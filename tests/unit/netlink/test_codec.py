@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import struct
 import threading
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
@@ -164,6 +166,14 @@ def test_events_do_not_wait(netlink: Netlink) -> None:
         thread.start()
         thread.join(2)
     assert found == [[]]
+
+
+def test_a_kernel_that_does_not_answer_is_an_error_after_the_sockets_timeout(netlink: Netlink) -> None:
+    with netlink:
+        netlink._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, 1000))
+        with pytest.raises(NetlinkError, match="did not answer") as caught:
+            netlink._receive_bytes()
+    assert caught.value.errno == errno.ETIMEDOUT
 
 
 def test_the_port_is_the_one_the_kernel_gave(netlink: Netlink) -> None:

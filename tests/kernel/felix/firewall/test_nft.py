@@ -57,6 +57,56 @@ def test_a_pod_that_comes_leaves_the_chains_as_they_are(site, firewall):
     assert '"rtd2" . 10.244.1.7' in site.ruleset()
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The words of every call of nft that begins from now on."""
+    found: list[str] = []
+
+    def ask(words, namespace, given=""):
+        found.append(" ".join(words[1:]))
+        return program.ask(words, namespace, given)
+
+    monkeypatch.setattr("routed_felix.firewall.nft.ask", ask)
+    return found
+
+
+def test_a_pod_that_comes_or_goes_is_one_transaction_and_nothing_is_read(site, firewall, asked):
+    firewall.bring(RULES)
+    del asked[:]
+    assert firewall.bring(MORE)
+    assert '"rtd2" . 10.244.1.7' in site.ruleset()
+    assert firewall.bring(RULES)
+    assert '"rtd2"' not in site.ruleset()
+    assert asked == ["--json --file -"] * 2
+
+
+def test_rules_that_are_wanted_again_are_looked_at(site, firewall, asked):
+    firewall.bring(RULES)
+    del asked[:]
+    assert not firewall.bring(RULES)
+    assert len(asked) == 1
+    assert "list table" in asked[0]
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_what_another_hand_does_while_a_pod_comes_is_put_back(site, firewall, monkeypatch, when):
+    """Before our transaction, or between it and the moment when we hear of it."""
+    firewall.bring(RULES)
+
+    def strike():
+        site.on_node("nft", "flush", "set", "inet", "routed", "members4")
+
+    if when == "before":
+        strike()
+    else:
+        monkeypatch.setattr("routed_felix.firewall.nft.ask", lambda *words: [strike(), program.ask(*words)][1])
+    assert firewall.bring(MORE)
+    monkeypatch.undo()
+    firewall.bring(RULES)
+    with life(site) as second:
+        assert not second.bring(RULES)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
