@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,8 +18,9 @@ from routed.model.address import AnyAddress, Family
 from routed_cni.faults import CniError, Code, short
 from routed_cni.protocol import Command, Request
 
+_log = logging.getLogger(__name__)
 _SECONDS = 30.0  # half of what the shim waits for an answer; `dhcp` asks a server
-_TEXT = 500  # bytes of a failed plugin's stderr that are told
+_TEXT = 500  # bytes of a plugin's stderr that are told
 
 
 class _Ip(msgspec.Struct):
@@ -79,13 +81,19 @@ async def _execute(request: Request, command: Command) -> bytes:
     """The plugin's output: with the environment of the call (section 4), and its configuration on stdin."""
     kind = request.settings.delegate
     environment = {"PATH": os.defpath, **request.environment, "CNI_COMMAND": command}
-    process = await asyncio.create_subprocess_exec(
-        _program(kind, request.environment.get("CNI_PATH", "")),
-        env=environment,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    program = _program(kind, request.environment.get("CNI_PATH", ""))
+    try:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            env=environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        raise CniError(
+            Code.IO_FAILURE, f"IPAM plugin {program} cannot be executed: {error.strerror}", "install it anew"
+        ) from error
     try:
         async with asyncio.timeout(_SECONDS):
             output, errors = await process.communicate(msgspec.json.encode(request.configuration))
@@ -95,6 +103,8 @@ async def _execute(request: Request, command: Command) -> bytes:
         if process.returncode is None:
             process.kill()
             await process.wait()
+    if errors:  # section 4 wants it on our own stderr, which for an agent is its log
+        _log.info("IPAM plugin %s, %s: %s", kind, command, errors[-_TEXT:].decode(errors="replace").strip())
     if process.returncode:
         raise _refusal(kind, output, errors)
     return output

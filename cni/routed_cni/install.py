@@ -12,8 +12,10 @@ import re
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -26,6 +28,15 @@ from routed_cni.protocol import check_socket_path
 from routed_cni.results import encode_version
 
 PLUGIN = "routed-cni"
+CAPABILITIES = (CAPABILITY, "ips", "mac")
+"""What a runtime may hand on to our plugin: the pod's annotations, and addresses that it chooses itself."""
+
+BEHIND: tuple[dict[str, Any], ...] = (
+    {"type": "portmap", "snat": True, "capabilities": {"portMappings": True}},
+    {"type": "bandwidth", "capabilities": {"bandwidth": True}},
+)
+"""What Calico's list has behind its plugin as well: a pod's hostPorts, and its limits by annotation."""
+
 PREBUILT = Path(__file__).with_name("prebuilt") / PLUGIN  # where set-up puts what it compiles from cni/shim
 Form = Literal["auto", "c", "python"]
 
@@ -35,6 +46,7 @@ _BAKED = re.compile(rb"(?<=# routed-cni: baked in\n).*?(?=# routed-cni: end\n)",
 _FIELDS = struct.Struct("=x108sI")  # of the C form: the mark's NUL, sun_path, milliseconds
 _SHEBANG_BYTES = 255  # linux/binfmts.h: BINPRM_BUF_SIZE
 _LONGEST_CONNECT = 60.0  # seconds; runtimes give a plugin two minutes, of which the answer may take half
+_BEFORE_NEGOTIATION = "1.0.0"  # the newest version that runtimes take who know no `cniVersions`
 _PROBE_SECONDS = 10.0  # an answer takes a millisecond
 
 
@@ -133,11 +145,61 @@ def remove_plugin(directory: Path) -> bool:
     return True
 
 
-def write_conflist(directory: Path, name: str = "routed") -> Path:
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What stands behind our plugin in the list, and the versions that all of it speaks; `missing` by type."""
+
+    plugins: tuple[dict[str, Any], ...] = ()
+    versions: tuple[str, ...] = VERSIONS
+    missing: tuple[str, ...] = ()
+
+
+_ALONE = Chain()
+
+
+def chain(programs: Path) -> Chain:
+    """Of `BEHIND` what the directory `programs` has.
+
+    Each is asked for its versions, since runtimes take the highest of the list for all of it: one that an older plugin
+    does not speak would fail every pod.
+    """
+    found = Chain()
+    for plugin in BEHIND:
+        spoken = _versions_of(programs / plugin["type"])
+        common = tuple(version for version in found.versions if version in spoken)
+        if any(version <= _BEFORE_NEGOTIATION for version in common):
+            found = replace(found, plugins=(*found.plugins, plugin), versions=common)
+        else:
+            found = replace(found, missing=(*found.missing, plugin["type"]))
+    return found
+
+
+def _versions_of(program: Path) -> Sequence[str]:
+    """Which versions of the specification `program` speaks, none if it does not say."""
+    asked = b'{"cniVersion":"%s"}' % _BEFORE_NEGOTIATION.encode()
+    try:
+        done = subprocess.run(
+            [program],
+            env={"CNI_COMMAND": "VERSION"},
+            input=asked,
+            capture_output=True,
+            timeout=_PROBE_SECONDS,
+            check=False,
+        )
+        return msgspec.json.decode(done.stdout, type=_Spoken).supportedVersions
+    except (OSError, subprocess.TimeoutExpired, ValueError):
+        return ()
+
+
+class _Spoken(msgspec.Struct):
+    supportedVersions: list[str]  # noqa: N815  as the specification writes it
+
+
+def write_conflist(directory: Path, name: str = "routed", behind: Chain = _ALONE) -> Path:
     """Write the network configuration of network `name` into `directory`, which is made if missing.
 
-    `cniVersion` 1.0.0 because runtimes before `cniVersions` refuse a newer one; those that know it take the newest
-    version of both. Raises ConflictError when a file of that name is not ours.
+    `cniVersion` at most 1.0.0 because runtimes before `cniVersions` refuse a newer one; those that know it take the
+    newest version of both. Raises ConflictError when a file of that name is not ours.
     """
     if not is_identifier(name):
         raise OperatorError(
@@ -146,10 +208,10 @@ def write_conflist(directory: Path, name: str = "routed") -> Path:
     path = _conflist(directory, name)
     _refuse_foreign(path, ours=_is_our_conflist(path))
     configuration = {
-        "cniVersion": "1.0.0",
-        "cniVersions": VERSIONS,
+        "cniVersion": max(version for version in behind.versions if version <= _BEFORE_NEGOTIATION),
+        "cniVersions": behind.versions,
         "name": name,
-        "plugins": [{"type": PLUGIN, "capabilities": {CAPABILITY: True}}],
+        "plugins": [{"type": PLUGIN, "capabilities": dict.fromkeys(CAPABILITIES, True)}, *behind.plugins],
     }
     write_whole(path, msgspec.json.format(msgspec.json.encode(configuration), indent=2) + b"\n", mode=0o644)
     return path

@@ -75,6 +75,8 @@ class Janitor:
         """Delete all that is pending now; what kept each of those that still are."""
         async with self._round:
             names = tuple(self._doomed)
+            if not names:  # another sweep was quicker
+                return {}
             faults: dict[str, CniError | RoutedError]
             try:
                 loop = asyncio.get_running_loop()

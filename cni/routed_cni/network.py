@@ -21,6 +21,8 @@ OWN_IPAM = ("routed", "calico-ipam")
 _IDENTIFIER = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}")
 _MTU = range(68, 65536)  # RFC 791; a veth's largest
+_DHCP = "dhcp"
+_NONE: Mapping[str, str] = {}
 _HARDWARE_ADDRESS = "cni.projectcalico.org/hwAddr"
 _VALID = "cni.dev/valid-attachments"
 _LOG_LEVELS = ("debug", "info", "warning", "error", "fatal")
@@ -92,8 +94,10 @@ def identity(configuration: Mapping[str, Any]) -> tuple[str, str]:
     return version, configuration["name"]
 
 
-def settings(configuration: Mapping[str, Any]) -> Settings:
-    """What ADD is to act on; raises CniError for what this plugin does not do, or cannot understand."""
+def settings(configuration: Mapping[str, Any], arguments: Mapping[str, str] = _NONE) -> Settings:
+    """What ADD is to act on, `arguments` being CNI_ARGS; raises CniError for what this plugin does not do, or cannot
+    understand.
+    """
     name = configuration["name"]
     if extra := sorted(configuration.keys() - _KNOWN):
         raise _unsupported(name, extra[0], configuration[extra[0]], "remove it from routed's plugin")
@@ -107,7 +111,7 @@ def settings(configuration: Mapping[str, Any]) -> Settings:
         raise _wrong("log_level", level, f"one of {', '.join(_LOG_LEVELS)}")
     return Settings(
         mtu=mtu or 0,
-        mac=_hardware_address(_object(configuration, "runtimeConfig"), name),
+        mac=_hardware_address(_object(configuration, "runtimeConfig"), arguments),
         forwarding=_forwarding(_object(configuration, "container_settings"), name),
         delegate=delegate(configuration, strict=True),
         dns=_object(configuration, "dns"),
@@ -115,11 +119,24 @@ def settings(configuration: Mapping[str, Any]) -> Settings:
 
 
 def delegate(configuration: Mapping[str, Any], *, strict: bool = False) -> str:
-    """The type of the IPAM plugin that gives addresses; empty for our own, and if not `strict` for a wrong one."""
+    """The type of the IPAM plugin that gives addresses; empty for our own, and if not `strict` for a wrong one.
+
+    `dhcp` is a wrong one: it asks by broadcast in the pod, on a link that no other machine is on. Letting it try would
+    cost each pod its half minute and end in an error that says less.
+    """
     ipam = configuration.get("ipam")
     if ipam is None or ipam == {}:
         return ""
     kind = ipam.get("type", OWN_IPAM[0]) if _is_object(ipam) else None
+    if kind == _DHCP:
+        if not strict:
+            return ""
+        raise CniError(
+            Code.INVALID_CONFIGURATION,
+            "ipam.type dhcp can give no addresses to routed pods: each pod's link ends at the node, and there is no "
+            "server on it to answer",
+            "leave ipam.type out for routed's own addresses, or take host-local or static",
+        )
     if isinstance(kind, str) and is_identifier(kind):
         return "" if kind in OWN_IPAM else kind
     if strict:
@@ -141,9 +158,11 @@ def previous(configuration: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def valid_attachments(configuration: Mapping[str, Any]) -> frozenset[tuple[str, str]]:
     """Which (container ID, interface) GC has to keep. Raises CniError unless they are all there: it would take pods'
-    addresses away.
+    addresses away. A null is the empty list of a runtime in Go; a list that is not there may be a forgotten one.
     """
     listed = configuration.get(_VALID)
+    if listed is None and _VALID in configuration:
+        return frozenset()
     if not isinstance(listed, list):
         told = short(listed) if _VALID in configuration else "missing"
         raise CniError(
@@ -158,12 +177,11 @@ def valid_attachments(configuration: Mapping[str, Any]) -> frozenset[tuple[str, 
     return frozenset(kept)
 
 
-def _hardware_address(runtime: Mapping[str, Any], network: str) -> str:
-    """By the runtime's capability `mac`, else by the pod's annotation; as the kernel writes it."""
-    if "ips" in runtime:
-        raise _unsupported(network, "runtimeConfig.ips", runtime["ips"], "routed assigns addresses itself")
+def _hardware_address(runtime: Mapping[str, Any], arguments: Mapping[str, str]) -> str:
+    """By the runtime's capability `mac`, else its argument, else by the pod's annotation; as the kernel writes it."""
     for where, value in (
         ("runtimeConfig.mac", runtime.get("mac")),
+        ("MAC in CNI_ARGS", arguments.get("MAC")),
         (f"annotation {_HARDWARE_ADDRESS}", _object(runtime, CAPABILITY).get(_HARDWARE_ADDRESS)),
     ):
         if value in (None, ""):

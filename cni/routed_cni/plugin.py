@@ -138,7 +138,7 @@ class Plugin:
         place = Place(request.container_id, request.interface)
         match request.command:
             case Command.VERSION:
-                return results.encode_version()
+                return results.encode_version(request.version)
             case Command.STATUS:
                 await self._status(request)
             case Command.ADD:
@@ -172,6 +172,11 @@ class Plugin:
             )
         if request.settings.delegate:
             await delegation.forward(request)
+        elif not self._janitor.pending:  # what leaves makes room
+            try:
+                await self._allocator.check_room(self._wish(request))
+            except RoutedError as error:
+                raise CniError(Code.NOT_AVAILABLE, error.message, error.hint or "") from error
 
     # ---- ADD
 
@@ -219,7 +224,8 @@ class Plugin:
 
     def _wish(self, request: Request) -> Wish:
         namespace = request.arguments.get("K8S_POD_NAMESPACE", "")
-        return wish_of(request.configuration, namespace, self._allocator.cluster)
+        by_name = request.arguments.get("IP", "")
+        return wish_of(request.configuration, namespace, self._allocator.cluster, by_name)
 
     async def _settle(self, request: Request, place: Place) -> None:
         """Wait for a link that leaves, if it is this pod interface's, or may be in this sandbox."""

@@ -74,7 +74,7 @@ def decode(payload: bytes) -> Request:
     environment = _environment(variables)
     command = _command(environment)
     if command is Command.VERSION:
-        return Request(command, VERSIONS[-1])
+        return Request(command, requested_version(payload, VERSIONS[-1]))
     # the variables first, as a wrong one also tells that the configuration may be anything
     names = _names(environment, command) if command in _NAMING else {}
     configuration = config.parse(stdin)
@@ -85,10 +85,12 @@ def decode(payload: bytes) -> Request:
             f"{command} is not in cniVersion {version} of network {network}",
             f"write cniVersion {since} or later",
         )
-    settings, previous = Settings(delegate=config.delegate(configuration)), None
+    strict = command is Command.STATUS  # which says whether an ADD of this configuration can succeed
+    settings, previous = Settings(delegate=config.delegate(configuration, strict=strict)), None
     valid = frozenset[tuple[str, str]]()
+    arguments = _arguments(environment, command)
     if command is Command.ADD:
-        settings, previous = config.settings(configuration), config.previous(configuration)
+        settings, previous = config.settings(configuration, arguments), config.previous(configuration)
     elif command is Command.CHECK:
         previous = config.previous(configuration)
         if previous is None:
@@ -100,7 +102,7 @@ def decode(payload: bytes) -> Request:
         version,
         network,
         **names,
-        arguments=_arguments(environment, command),
+        arguments=arguments,
         settings=settings,
         previous=previous,
         valid=valid,
@@ -109,13 +111,13 @@ def decode(payload: bytes) -> Request:
     )
 
 
-def requested_version(payload: bytes) -> str:
-    """The version in which to answer `payload`, even if it is not well-formed."""
+def requested_version(payload: bytes, otherwise: str = _ERROR_VERSION) -> str:
+    """The version in which to answer `payload`, well-formed or not; `otherwise` where it has none of ours."""
     try:
         version = config.parse(_split(payload)[2]).get("cniVersion")
     except CniError:
-        return _ERROR_VERSION
-    return version if isinstance(version, str) and version in VERSIONS else _ERROR_VERSION
+        return otherwise
+    return version if isinstance(version, str) and version in VERSIONS else otherwise
 
 
 def check_socket_path(path: Path) -> None:

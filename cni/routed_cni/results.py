@@ -74,9 +74,9 @@ def encode_result(version: str, attachment: Attachment, previous: Mapping[str, A
     )
 
 
-def encode_version() -> bytes:
-    """The answer to VERSION."""
-    return msgspec.json.encode({"cniVersion": VERSIONS[-1], "supportedVersions": VERSIONS})
+def encode_version(version: str = VERSIONS[-1]) -> bytes:
+    """The answer to VERSION, section 5: Version, that was asked in `version`."""
+    return msgspec.json.encode({"cniVersion": version, "supportedVersions": VERSIONS})
 
 
 def encode_error(version: str, error: CniError) -> bytes:

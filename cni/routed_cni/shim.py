@@ -25,7 +25,7 @@ _ANSWER_SECONDS = 60.0  # an answer takes milliseconds; half of the two minutes 
 _MAX_REQUEST = 1 << 20
 _MAX_ANSWER = 1 + (1 << 20)
 _CHUNK = 1 << 16
-_VERSION = b'{"cniVersion":"1.1.0","supportedVersions":["0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}'
+_VERSIONS = (b'"0.3.0"', b'"0.3.1"', b'"0.4.0"', b'"1.0.0"', b'"1.1.0"')
 _IO_FAILURE = 5
 _DECODE_FAILURE = 6
 _TRY_AGAIN_LATER = 11
@@ -116,6 +116,13 @@ def call(payload: bytes) -> bytes:
     raise Failure(_TRY_AGAIN_LATER, "routed agent closed the connection without an answer; it may be restarting")
 
 
+def version(payload: bytes) -> bytes:
+    """The answer to VERSION: with the version that its stdin has, if that is a supported one, else with the newest."""
+    asked = payload.partition(b"\0\0")[2].partition(b'"cniVersion"')[2].lstrip(b" \t\r\n:")
+    told = next((known for known in _VERSIONS if asked.startswith(known)), _VERSIONS[-1])
+    return b'\0{"cniVersion":' + told + b',"supportedVersions":[' + b",".join(_VERSIONS) + b"]}"
+
+
 def tell(output: bytes) -> bool:
     """Print `output`; False if nobody takes it."""
     while output:
@@ -131,8 +138,9 @@ def tell(output: bytes) -> bool:
 def main() -> int:
     """Print the answer; the exit status is the agent's, unless what it says could not be printed."""
     try:
+        payload = request()
         # without the agent, as runtimes ask before there is one
-        answer = b"\0" + _VERSION if posix.environ.get(b"CNI_COMMAND") == b"VERSION" else call(request())
+        answer = version(payload) if posix.environ.get(b"CNI_COMMAND") == b"VERSION" else call(payload)
     except Failure as failure:
         code, message = failure.args
         text = message.replace("\\", "\\\\").replace('"', '\\"')

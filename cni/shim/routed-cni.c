@@ -27,7 +27,8 @@
 #endif
 #define TEXT_(number) #number
 #define TEXT(number) TEXT_(number)
-#define VERSION "{\"cniVersion\":\"1.1.0\",\"supportedVersions\":[\"0.3.0\",\"0.3.1\",\"0.4.0\",\"1.0.0\",\"1.1.0\"]}"
+#define NEWEST "\"1.1.0\""
+#define VERSIONS "\"0.3.0\",\"0.3.1\",\"0.4.0\",\"1.0.0\"," NEWEST
 
 enum { RETRY_MS = 20, LENGTH_BYTES = 4, MAX_REQUEST = 1 << 20, MAX_ANSWER = 1 + (1 << 20) };
 enum code { IO_FAILURE = 5, DECODE_FAILURE = 6, TRY_AGAIN_LATER = 11, BUG = 100 };
@@ -201,13 +202,34 @@ static size_t call(int client, size_t size)
     fail(BUG, "the answer of routed agent is larger than 1 MiB", NULL);
 }
 
+/* Answer VERSION to the request of `size` bytes in the buffer: with the version that its stdin has, if that is a
+ * supported one, else with the newest. Behind the request the buffer has a NUL. */
+static bool tell_version(size_t size)
+{
+    static const char key[] = "\"cniVersion\"", versions[] = VERSIONS;
+    const char *const request = (const char *) buffer + LENGTH_BYTES;
+    const char *const input = memmem(request, size, "\0", 2), *version = NEWEST;
+    const char *asked = memmem(input, size - (size_t) (input - request), key, sizeof key - 1);
+    if (asked != NULL) {
+        asked += sizeof key - 1;
+        asked += strspn(asked, " \t\r\n:");
+        for (const char *known = versions; known < versions + sizeof versions; known += sizeof NEWEST)
+            if (strncmp(asked, known, sizeof NEWEST - 1) == 0)
+                version = known;
+    }
+    char text[128];
+    const int length = snprintf(text, sizeof text, "{\"cniVersion\":%.*s,\"supportedVersions\":[%s]}",
+                                (int) sizeof NEWEST - 1, version, versions);
+    return print(text, (size_t) length);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
+    size_t size = request();
     const char *command = getenv("CNI_COMMAND");
     if (command != NULL && strcmp(command, "VERSION") == 0) /* without the agent, as runtimes ask before there is one */
-        return print(VERSION, sizeof VERSION - 1) ? 0 : 1;
-    size_t size = request();
+        return tell_version(size) ? 0 : 1;
     size = call(connection(), size);
     return print(buffer + 1, size - 1) ? buffer[0] : 1;
 }

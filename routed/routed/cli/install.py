@@ -41,7 +41,7 @@ def install(layout: Layout) -> int:
     Raises ConflictError, before anything is written, for a file that is not ours; on any later error takes back what
     it has made.
     """
-    from routed_cni.install import PLUGIN, write_conflist, write_plugin
+    from routed_cni.install import PLUGIN, chain, write_conflist, write_plugin
 
     configuration = layout.at(DEFAULT_PATH)
     config = load(configuration if configuration.exists() else None, {})
@@ -67,7 +67,8 @@ def install(layout: Layout) -> int:
             write_whole(target, _stamped(text).encode(), 0o644)
             undo.append(restore)
             written.append(target)
-        written.append(write_conflist(conf_dir))
+        behind = chain(bin_dir)
+        written.append(write_conflist(conf_dir, behind=behind))
     except BaseException as error:
         for step in reversed(undo):
             with suppress(OSError, RoutedError):  # the first error is the one to report
@@ -79,6 +80,8 @@ def install(layout: Layout) -> int:
         print(f"wrote {path}")
     if DEFAULT_PATH not in texts:
         print(f"kept {configuration}")
+    for kind in behind.missing:
+        print(f"left {kind} out of the list: {bin_dir} has none that answers; install it, then install again")
     print("next: systemctl daemon-reload && systemctl enable --now routed")
     return 0
 

@@ -150,6 +150,20 @@ class Allocator:
             lambda draft: self._assign(draft, handle, attributes, self._placement.families(draft, handle, wish), wish)
         )
 
+    async def check_room(self, wish: Wish = ANYTHING) -> None:
+        """Raise what `assign_each` would raise for `wish` and a new handle; nothing is assigned.
+
+        A block that has to be claimed to tell stays claimed, until `tend` finds it idle.
+        """
+
+        async def look(draft: Draft) -> None:
+            await self._holdings.reach()
+            changed, read = dict(draft.changed), dict(draft.read)
+            await self._assign(draft, "a pod", None, self._placement.families(draft, "a pod", wish), wish)
+            draft.changed, draft.read = changed, read
+
+        await self._change(look)
+
     async def release(self, *handles: str) -> tuple[AnyAddress, ...]:
         """Take back durably what `handles` hold on this node, all at once; that is returned."""
         return await self._change(lambda draft: self._release(draft, handles))

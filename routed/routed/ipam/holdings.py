@@ -265,6 +265,10 @@ class Holdings:
         used = [cidr_of(item.key) for item in (await self._store.range(STATIC)).items]
         return any(overlap(each, cidr) for each in (*used, *(each for _, stated in nodes.values() for each in stated)))
 
+    async def reach(self) -> None:
+        """Raise EnvironmentFault if the store cannot be reached now, which what is in memory does not tell."""
+        await self._store.get(SERIAL)
+
     async def withdraw(self, cidrs: Collection[AnyPrefix]) -> None:
         """The first phase of giving back claimed blocks: from now on nothing is given of them, nor are they announced.
 

@@ -1,13 +1,13 @@
 """From what a runtime says of a pod to what is wanted of IPAM, in the words of Calico's users. Pure.
 
 Pools: the pod's annotations, else its namespace's, else the plugin's configuration, else all pools. Addresses by name:
-the pod's annotations alone, and then no others.
+what the runtime asks for by the capability `ips`, else by the argument IP, else the pod's annotation; then no others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 import msgspec
@@ -26,11 +26,14 @@ _POOLS = {Family.IPV4: f"{_PREFIX}ipv4pools", Family.IPV6: f"{_PREFIX}ipv6pools"
 # They ask for what this version does not do; others of the prefix are notes that Calico itself leaves on pods.
 _REFUSED = (f"{_PREFIX}ipAddrsNoIpam", f"{_PREFIX}floatingIPs")
 _IPAM_FIELDS = ("type", "assign_ipv4", "assign_ipv6", "ipv4_pools", "ipv6_pools")
+_EXAMPLE = 'e.g. ["10.244.1.7"], one of each family at most'
 _Text = tuple[str, ...]
 
 
-def wish_of(configuration: Mapping[str, Any], namespace: str, cluster: Cluster) -> Wish:
+def wish_of(configuration: Mapping[str, Any], namespace: str, cluster: Cluster, by_name: str = "") -> Wish:
     """What the pod of `namespace` (empty: none) is to have, by the network configuration that came with its ADD.
+
+    `by_name`: addresses joined by commas, empty for none; IP of CNI_ARGS, which podman writes.
 
     Raises OperatorError for what cannot be understood.
     """
@@ -56,30 +59,46 @@ def wish_of(configuration: Mapping[str, Any], namespace: str, cluster: Cluster) 
             if ipam.get(field) and (families is None or family in families):
                 said[family] = f"ipam.{field} of the network configuration"
                 pools[family] = _convert(said[family], ipam[field], _Text, "a list of pools by name or range")
-    addresses = _addresses(annotations.get(_ADDRESSES))
+    addresses = _by_runtime(configuration, by_name) or _by_annotation(annotations.get(_ADDRESSES))
     return Wish(addresses, pools, tuple(sorted(addresses)) or families, said=" and ".join(said.values()), labels=labels)
 
 
 def pod_annotations(configuration: Mapping[str, Any]) -> Mapping[str, str]:
     """The pod's annotations, as far as the runtime hands them on. Raises OperatorError."""
-    where = "runtimeConfig of the network configuration"
-    runtime: dict[str, Any] = _convert(where, configuration.get("runtimeConfig") or {}, dict[str, Any], "an object")
-    given: dict[str, str] = _convert(
-        f"runtimeConfig.{CAPABILITY}", runtime.get(CAPABILITY) or {}, dict[str, str], "an object of texts"
-    )
+    value: object = _runtime(configuration).get(CAPABILITY) or {}
+    given: dict[str, str] = _convert(f"runtimeConfig.{CAPABILITY}", value, dict[str, str], "an object of texts")
     return given
 
 
-def _addresses(text: str | None) -> Mapping[Family, AnyAddress]:
-    where, example = f"pod annotation {_ADDRESSES}", 'e.g. ["10.244.1.7"], one of each family at most'
+def _runtime(configuration: Mapping[str, Any]) -> Mapping[str, Any]:
+    where = "runtimeConfig of the network configuration"
+    runtime: dict[str, Any] = _convert(where, configuration.get("runtimeConfig") or {}, dict[str, Any], "an object")
+    return runtime
+
+
+def _by_runtime(configuration: Mapping[str, Any], by_name: str) -> Mapping[Family, AnyAddress]:
+    """What the runtime asks for. The length of a prefix means nothing where every address is a route."""
+    where, value = "runtimeConfig.ips", _runtime(configuration).get("ips") or ()
+    words: _Text = _convert(where, value, _Text, f"a list of addresses, {_EXAMPLE}")
+    if not words and by_name:
+        where, words = "IP in CNI_ARGS", tuple(by_name.split(","))
+    return _each_family(where, words, lambda word: ip_interface(word).ip)
+
+
+def _by_annotation(text: str | None) -> Mapping[Family, AnyAddress]:
+    where = f"pod annotation {_ADDRESSES}"
+    return _each_family(where, () if text is None else _list(where, text, _EXAMPLE), ip_address)
+
+
+def _each_family(where: str, words: Sequence[str], parse: Callable[[str], AnyAddress]) -> Mapping[Family, AnyAddress]:
     found: dict[Family, AnyAddress] = {}
-    for word in () if text is None else _list(where, text, example):
+    for word in words:
         try:
-            address = ip_address(word)
+            address = parse(word)
         except ValueError:
-            raise _wrong(where, word, f"an address, {example}") from None
+            raise _wrong(where, word, f"an address, {_EXAMPLE}") from None
         if Family.of(address) in found:
-            raise _wrong(where, text, f"a list of addresses, {example}")
+            raise _wrong(where, list(words), f"a list of addresses, {_EXAMPLE}")
         found[Family.of(address)] = address
     return found
 

@@ -92,6 +92,7 @@ def leases(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "host-local" / "routed").glob("10.*"))
 
 
+@pytest.mark.spec("CNI 1.1.0", "4 Procedure.2", "4 Procedure.4")
 def test_addresses_of_host_local_are_wired_checked_and_given_back(node: Node, tmp_path: Path):
     """Section 4: an IPAM plugin is executed with the same environment and configuration."""
     configuration, pod, other = ipam(tmp_path), node.pod(), node.pod()
@@ -115,6 +116,12 @@ def test_an_address_of_static_and_its_dns_are_in_the_result(node: Node):
     assert result["dns"] == {"nameservers": ["10.0.0.53"]}
 
 
+def test_what_a_runtime_chooses_is_handed_to_the_ipam_plugin(node: Node):
+    """CNI conventions, capability `ips`, which `static` knows."""
+    chosen = {"ipam": {"type": "static"}, "runtimeConfig": {"ips": ["10.66.1.6/24"]}}
+    assert node.cni("ADD", node.pod(), configuration={**CONFIGURATION, **chosen}).address == "10.66.1.6"
+
+
 def test_a_restarted_agent_knows_pods_whose_addresses_are_not_its_own(node: Node, tmp_path: Path):
     configuration, pod, other = ipam(tmp_path), node.pod(), node.pod()
     node.cni("ADD", other)
@@ -127,6 +134,7 @@ def test_a_restarted_agent_knows_pods_whose_addresses_are_not_its_own(node: Node
     until(lambda: host_interface(pod, "eth0") not in node.links())
 
 
+@pytest.mark.spec("CNI 1.1.0", "4 Procedure.6")
 def test_a_wiring_that_fails_gives_the_address_back(node: Node, tmp_path: Path):
     """Section 4: a delegated ADD is undone by a delegated DEL."""
     assert node.cni("ADD", "c", configuration=ipam(tmp_path), CNI_NETNS="/run/netns/nowhere").error["code"] == 4
@@ -134,6 +142,7 @@ def test_a_wiring_that_fails_gives_the_address_back(node: Node, tmp_path: Path):
     node.settled()
 
 
+@pytest.mark.spec("CNI 1.1.0", "4 Procedure.5")
 def test_what_an_ipam_plugin_refuses_is_passed_on(node: Node, tmp_path: Path):
     """Section 4: errors of a delegated plugin are the caller's."""
     full = ipam(tmp_path, rangeStart="10.66.0.2", rangeEnd="10.66.0.2")
@@ -143,6 +152,7 @@ def test_what_an_ipam_plugin_refuses_is_passed_on(node: Node, tmp_path: Path):
     assert "no IP addresses available" in error["msg"]
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 CHECK.7", "4 Procedure.5")
 def test_a_lost_address_is_told_by_the_ipam_plugins_check(node: Node, tmp_path: Path):
     """Section 2, CHECK: "should call CHECK on any delegated (e.g. IPAM) plugins and pass any errors on"."""
     configuration, pod = ipam(tmp_path), node.pod()
@@ -177,6 +187,7 @@ echo "$CNI_COMMAND $CNI_CONTAINERID" >>'LOG'
 """
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 GC.4", "2 GC.8", "2 STATUS.6", "4 Procedure.4")
 def test_gc_and_status_are_forwarded_and_gc_gives_back_what_it_collects(node: Node, tmp_path: Path):
     """Section 2, GC: "MUST forward any GC calls to delegated plugins"; STATUS likewise."""
     log, recorder = tmp_path / "log", tmp_path / "bin" / "recorder"

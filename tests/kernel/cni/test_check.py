@@ -29,6 +29,7 @@ def ip(namespace: str, words: str, pod: str, added: Answer) -> None:
     run("ip", "-n", namespace, *words.split())
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 CHECK.6")
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0", "1.1.0"])
 def test_what_add_made_passes_at_once_and_says_nothing(node: Node, version: str):
     """ "must handle CHECK being called immediately after an ADD"; "must return either nothing or an error"."""
@@ -38,6 +39,7 @@ def test_what_add_made_passes_at_once_and_says_nothing(node: Node, version: str)
     assert (checked.status, checked.output) == (0, "")
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 CHECK.2")
 @pytest.mark.parametrize(
     "words",
     [
@@ -55,6 +57,7 @@ def test_what_a_later_plugin_added_is_allowed(node: Node, words: str):
     assert node.check(pod, added).status == 0
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 CHECK.2")
 def test_a_later_plugin_that_took_the_default_route_and_said_so_is_allowed(node: Node):
     """ "must consult the prevResult to determine the expected interfaces and addresses"."""
     pod = node.pod()
@@ -94,6 +97,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 CHECK.3", "2 CHECK.4", "2 CHECK.5")
 @pytest.mark.parametrize(("where", "words", "told"), BROKEN, ids=[f"{where}: {words}" for where, words, _ in BROKEN])
 def test_what_is_missing_or_wrong_is_told(node: Node, where: str, words: str, told: str):
     """ "should return an error if a resource ... is missing or in an invalid state"."""
@@ -110,6 +114,7 @@ def test_what_is_missing_or_wrong_is_told(node: Node, where: str, words: str, to
     assert told in error["msg"] + error.get("details", "")
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 CHECK.4")
 def test_an_address_that_ipam_gave_to_another_is_told(node: Node):
     """ "IP reservations"."""
     pod, other = node.pod(), node.pod()
@@ -119,6 +124,7 @@ def test_an_address_that_ipam_gave_to_another_is_told(node: Node):
     assert (error["code"], f"IPAM does not hold {stolen.address}" in error["msg"]) == (101, True)
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 CHECK.8", "5 Error.4")
 def test_a_pod_that_was_deleted_is_unknown(node: Node):
     """Section 5, Error, code 3; the janitor has finished with it."""
     pod = node.pod()
@@ -139,6 +145,7 @@ def test_the_link_of_another_sandbox_is_not_taken_for_the_pods(node: Node):
     assert "are not the two ends of one link" in error["msg"]
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 CHECK.1")
 @pytest.mark.parametrize(
     "previous",
     [

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from tests.kernel.cni.node import CONFIGURATION, Node, ping
 
+from routed_cni.faults import Code
+
 LARGE = {**CONFIGURATION, "args": {"x": "y" * (1 << 20)}}
 CASES: list[tuple[dict[str, str | None], Any, int]] = [
     ({"CNI_CONTAINERID": ".."}, CONFIGURATION, 4),
@@ -48,6 +50,46 @@ def test_a_hundred_thousand_bytes_of_annotations_and_a_long_id_are_taken(node: N
     pod, long = node.pod(), "c" * 500
     assert node.cni("ADD", pod, configuration=configuration, CNI_CONTAINERID=long).status == 0
     assert node.cni("DEL", pod, configuration=configuration, CNI_CONTAINERID=long).status == 0
+    node.settled()
+
+
+NUL = "a\0b"
+NESTED: Any = None
+for _ in range(200):
+    NESTED = [NESTED]
+FIELDS: list[dict[str, Any]] = [
+    {"name": ".."},
+    {"name": NUL},
+    {"type": "../../bin/sh"},
+    {
+        "prevResult": {
+            "interfaces": [{"name": "..", "sandbox": "/"}],
+            "ips": [{"address": "0.0.0.0/0", "interface": -1}],
+        }
+    },
+    {"prevResult": {"interfaces": NESTED, "ips": "all", "routes": 7, "dns": []}},
+    {"runtimeConfig": {"ips": [NUL, "../1", "10.9.0.1"], "mac": "..", "io.kubernetes.cri.pod-annotations": NESTED}},
+    {"runtimeConfig": {"ips": ["127.0.0.1"]}},
+    {"ipam": {"type": "."}},
+    {"ipam": {"type": "host-local", "subnet": "..", "dataDir": "/nowhere/x"}},
+    {"cni.dev/valid-attachments": [{"containerID": "..", "ifname": NUL}] * 1000, "name": "other"},
+    {"cni.dev/valid-attachments": NESTED},
+    {"dns": NESTED, "args": NESTED},
+]
+
+
+@pytest.mark.parametrize("command", ["ADD", "DEL", "CHECK", "GC", "STATUS"])
+def test_hostile_configurations_of_any_command_are_answered_and_touch_no_pod(node: Node, command: str):
+    running, pod = node.pod(), node.pod()
+    added = node.cni("ADD", running)
+    for fields in FIELDS:
+        answer = node.cni(command, pod, configuration={**CONFIGURATION, "cniVersion": "1.1.0", **fields})
+        if answer.status:
+            assert answer.error["msg"]
+            assert answer.error["code"] != Code.BUG, fields
+        node.cni("DEL", pod)
+    assert node.check(running, added).status == 0
+    assert node.cni("DEL", running).status == 0
     node.settled()
 
 

@@ -32,6 +32,7 @@ def untouched(node: Node) -> None:
     node.settled()
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 ADD.1")
 def test_the_pod_gets_its_address_routes_neighbour_and_mtu(node: Node):
     pod = node.pod()
     address = node.cni("ADD", pod).address
@@ -73,6 +74,7 @@ def test_the_node_gets_a_named_link_a_route_of_ours_and_a_neighbour(node: Node):
             assert (key, found.strip()) == (key, value)
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 ADD.2", "5 Output.1", "5 Success.2", "5 Success.3", "5 Success.4", "5 Success.5")
 def test_the_result_says_what_was_made(node: Node):
     pod = node.pod()
     result = node.cni("ADD", pod).result
@@ -87,6 +89,7 @@ def test_the_result_says_what_was_made(node: Node):
     assert result["routes"] == [{"dst": "0.0.0.0/0"}]
 
 
+@pytest.mark.spec("CNI 1.1.0", "5 Success.1")
 @pytest.mark.parametrize("version", ["0.3.0", "0.3.1", "0.4.0", "1.0.0"])
 def test_the_reference_plugins_read_the_result_and_pass_it_on(node: Node, version: str):
     pod = node.pod()
@@ -140,6 +143,7 @@ def test_a_pod_cannot_send_from_the_address_of_another(node: Node):
     assert echo_requests(victim) == 1
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 DEL.1", "2 DEL.3")
 def test_a_delete_removes_all_of_it_and_may_be_repeated_without_a_namespace(node: Node):
     pod = node.pod()
     node.cni("ADD", pod)
@@ -150,6 +154,7 @@ def test_a_delete_removes_all_of_it_and_may_be_repeated_without_a_namespace(node
         assert [route["dst"] for route in look(pod, "route")] == []
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 DEL.2")
 def test_a_delete_after_the_namespace_is_gone_frees_the_address(node: Node):
     pod = node.pod()
     node.cni("ADD", pod)
@@ -158,10 +163,12 @@ def test_a_delete_after_the_namespace_is_gone_frees_the_address(node: Node):
     untouched(node)
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 DEL.3")
 def test_a_delete_of_what_was_never_added_succeeds(node: Node):
     assert node.cni("DEL", "never", CNI_NETNS="/nowhere").status == 0
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 ADD.5")
 def test_a_repeated_add_keeps_the_address_and_leaves_a_working_pod(node: Node):
     pod, other = node.pod(), node.pod()
     address = node.cni("ADD", pod).address
@@ -180,6 +187,7 @@ def test_the_leftover_link_of_a_dead_pod_is_replaced(node: Node):
     assert node.link(pod)["ifalias"] == f"routed:pod {pod}/eth0"
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 ADD.4", "2 Parameters.2")
 def test_an_interface_that_is_there_already_is_refused_and_nothing_is_left(node: Node):
     pod = node.pod()
     run("nsenter", f"--net=/run/netns/{pod}", "ip", "link", "add", "eth0", "type", "bridge")
@@ -254,6 +262,7 @@ BAD: list[tuple[str, dict[str, str | None], object, int]] = [
 ]
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 Errors.1", "2 Errors.2", "5 Error.2", "5 Error.5", "5 Error.7", "5 Error.8")
 def test_bad_input_is_told_with_the_specifications_code_and_leaves_nothing(node: Node):
     pod = node.pod()
     for name, changes, configuration, code in BAD:
@@ -284,6 +293,7 @@ def test_a_freed_address_is_not_given_to_the_next_pod(node: Node):
     assert node.cni("ADD", other).address != freed
 
 
+@pytest.mark.spec("CNI 1.1.0", "3 Lifecycle.4")
 def test_twenty_adds_and_deletes_at_once(node: Node):
     pods = [node.pod() for _ in range(20)]
     with ThreadPoolExecutor(20) as pool:
@@ -295,6 +305,7 @@ def test_twenty_adds_and_deletes_at_once(node: Node):
     untouched(node)
 
 
+@pytest.mark.spec("CNI 1.1.0", "3 Lifecycle.2")
 def test_an_add_and_a_delete_of_one_pod_at_once_end_with_nothing_left(node: Node):
     pod = node.pod()
     with ThreadPoolExecutor(6) as pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from tests.kernel.cni.node import CONFIGURATION, MTU, Node, look, ping, run
 
 ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
@@ -41,6 +42,19 @@ def test_an_annotation_chooses_the_hardware_address_and_the_pod_is_reached(node:
     assert ping(other, result["ips"][0]["address"].removesuffix("/32")).received == 3
 
 
+def test_a_runtime_chooses_address_and_hardware_address(node: Node):
+    """CNI conventions: the capabilities `ips` and `mac`."""
+    pod, other = node.pod(), node.pod()
+    chosen = {**CONFIGURATION, "runtimeConfig": {"ips": ["10.9.0.40/26"], "mac": "02:00:00:00:00:40"}}
+    answer = node.cni("ADD", pod, configuration=chosen)
+    assert (answer.address, answer.result["interfaces"][1]["mac"]) == ("10.9.0.40", "02:00:00:00:00:40")
+    node.cni("ADD", other)
+    assert ping(other, "10.9.0.40").received == 3
+    refused = node.cni("ADD", node.pod(), configuration=chosen).error
+    assert f"10.9.0.40 is held by cni.{pod}.eth0" in refused["msg"]
+
+
+@pytest.mark.spec("CNI 1.1.0", "2 ADD.5")
 def test_two_interfaces_of_one_pod_are_reached_and_deleted_each_by_itself(node: Node):
     """Section 4: another network may have the default route, "be prepared to skip over" it."""
     pod, other = node.pod(), node.pod()
@@ -65,6 +79,7 @@ def test_when_the_first_interface_goes_the_second_is_still_reached(node: Node):
     assert ping(other, second.address).received == 3
 
 
+@pytest.mark.spec("CNI 1.1.0", "1 Configuration.7", "5 Success.5")
 def test_dns_of_the_configuration_is_handed_on(node: Node):
     told = {"nameservers": ["10.0.0.53"], "search": ["pods.example"]}
     assert added(node, node.pod(), dns=told)["dns"] == told

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 from tests.kernel.cni.node import Node
 from tests.kernel.runtime.containerd import Containerd
 
-from routed_cni.install import write_conflist
+from routed_cni.install import chain, write_conflist
 
 
 @pytest.fixture
@@ -22,13 +21,12 @@ def node(tmp_path: Path) -> Iterator[Node]:
 
 @pytest.fixture
 def containerd(node: Node, tmp_path: Path) -> Iterator[Containerd]:
-    """containerd on `node`, with the network configuration that we install and Debian's portmap behind."""
-    for kind in ("loopback", "portmap"):
+    """containerd on `node`, with the network configuration that we install, Debian's portmap and bandwidth in it."""
+    for kind in ("loopback", "portmap", "bandwidth"):
         (tmp_path / "bin" / kind).symlink_to(f"/usr/lib/cni/{kind}")
-    path = write_conflist(tmp_path / "net.d")
-    configuration = json.loads(path.read_text())
-    configuration["plugins"].append({"type": "portmap", "snat": True, "capabilities": {"portMappings": True}})
-    path.write_text(json.dumps(configuration))
+    behind = chain(tmp_path / "bin")
+    assert behind.missing == ()
+    write_conflist(tmp_path / "net.d", behind=behind)
     made = Containerd(tmp_path / "containerd", node.name, tmp_path / "bin", tmp_path / "net.d")
     try:
         yield made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import threading
@@ -12,8 +13,14 @@ from pathlib import Path
 
 ENVIRONMENT = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c", "CNI_IFNAME": "eth0", "CNI_NETNS": "", "OTHER": "x"}
 STDIN = b'{"cniVersion":"1.0.0","name":"n","type":"t"}'
-VERSION = b'{"cniVersion":"1.1.0","supportedVersions":["0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}'
 Behaviour = Callable[[socket.socket], None]
+
+
+def version(stdin: bytes) -> bytes:
+    """What VERSION answers to `stdin`."""
+    asked = re.search(rb'"cniVersion"\s*:\s*"(0\.3\.0|0\.3\.1|0\.4\.0|1\.0\.0)"', stdin)
+    told = asked[1] if asked else b"1.1.0"
+    return b'{"cniVersion":"%s","supportedVersions":["0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}' % told
 
 
 def execute(plugin: Path, stdin: bytes, environment: Mapping[str, str] | Mapping[bytes, bytes]) -> tuple[int, bytes]:

@@ -11,7 +11,7 @@ from tests.unit.cni.forms import Maker
 
 from routed.errors import ConflictError, OperatorError
 from routed_cni import install
-from routed_cni.install import Form, remove_conflist, remove_plugin, write_conflist, write_plugin
+from routed_cni.install import Form, chain, remove_conflist, remove_plugin, write_conflist, write_plugin
 
 SOCKET = Path("/run/routed/cni.sock")
 SCRIPT = b"#!"
@@ -140,6 +140,7 @@ def test_removing_undoes_writing_and_may_be_repeated(tmp_path: Path, form: Form)
     assert (remove_plugin(tmp_path), remove_conflist(tmp_path)) == (False, False)
 
 
+@pytest.mark.spec("CNI 1.1.0", "1 Configuration.6", "1 Configuration.10")
 def test_the_network_configuration_is_one_that_old_and_new_runtimes_take(tmp_path: Path):
     path = write_conflist(tmp_path, "pods")
     configuration = json.loads(path.read_text())
@@ -149,8 +150,46 @@ def test_the_network_configuration_is_one_that_old_and_new_runtimes_take(tmp_pat
         "cniVersion": "1.0.0",
         "cniVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
         "name": "pods",
-        "plugins": [{"type": "routed-cni", "capabilities": {"io.kubernetes.cri.pod-annotations": True}}],
+        "plugins": [OURS],
     }
+
+
+OURS = {"type": "routed-cni", "capabilities": {"io.kubernetes.cri.pod-annotations": True, "ips": True, "mac": True}}
+PORTMAP = {"type": "portmap", "snat": True, "capabilities": {"portMappings": True}}
+BANDWIDTH = {"type": "bandwidth", "capabilities": {"bandwidth": True}}
+
+
+def speaking(directory: Path, name: str, answer: str) -> None:
+    program = directory / name
+    program.write_text(f"#!/bin/sh\ncat >/dev/null\necho '{answer}'\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("spoken", "listed", "version"),
+    [
+        (["0.4.0", "1.0.0", "1.1.0"], ["0.4.0", "1.0.0", "1.1.0"], "1.0.0"),
+        (["0.1.0", "0.3.1", "0.4.0"], ["0.3.1", "0.4.0"], "0.4.0"),
+    ],
+)
+def test_plugins_that_are_there_stand_behind_ours_in_versions_that_all_speak(
+    tmp_path: Path, spoken: list[str], listed: list[str], version: str
+):
+    speaking(tmp_path, "portmap", json.dumps({"cniVersion": "1.0.0", "supportedVersions": spoken}))
+    speaking(tmp_path, "bandwidth", json.dumps({"supportedVersions": ["0.3.0", *listed]}))
+    path = write_conflist(tmp_path, behind=chain(tmp_path))
+    configuration = json.loads(path.read_text())
+    assert configuration["plugins"] == [OURS, PORTMAP, BANDWIDTH]
+    assert (configuration["cniVersion"], configuration["cniVersions"]) == (version, listed)
+
+
+@pytest.mark.parametrize("answer", ["", "{", "[]", '{"supportedVersions":["2.0"]}', '{"supportedVersions":["1.1.0"]}'])
+def test_a_plugin_that_speaks_nothing_common_is_left_out(tmp_path: Path, answer: str):
+    speaking(tmp_path, "portmap", answer)
+    (tmp_path / "bandwidth").write_text("no program")
+    found = chain(tmp_path)
+    assert (found.plugins, found.missing) == ((), ("portmap", "bandwidth"))
+    assert json.loads(write_conflist(tmp_path, behind=found).read_text())["plugins"] == [OURS]
 
 
 @pytest.mark.parametrize("content", ["", "#!/bin/sh\n", '{"plugins": [{"type": "ptp"}]}', '{"plugins": 1}'])

@@ -33,6 +33,7 @@ def test_what_may_be_chosen(fields: dict[str, object], expected: Settings):
     assert settings({**CONFIGURATION, **fields}) == expected
 
 
+@pytest.mark.spec("CNI 1.1.0", "1 Configuration.8")
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
@@ -50,10 +51,13 @@ def test_what_may_be_chosen(fields: dict[str, object], expected: Settings):
         ({"container_settings": {"sysctl": 1}}, "unsupported field container_settings.sysctl = 1"),
         ({"ipam": {"type": "../sh"}}, 'ipam is {"type":"../sh"}'),
         ({"ipam": "host-local"}, 'ipam is "host-local"'),
+        (
+            {"ipam": {"type": "dhcp"}},
+            "ipam.type dhcp can give no addresses to routed pods: each pod's link ends at the",
+        ),
         ({"runtimeConfig": {"mac": "02:00:00:00:00"}}, 'runtimeConfig.mac is "02:00:00:00:00"'),
         ({"runtimeConfig": {"mac": "01:00:00:00:00:00"}}, 'runtimeConfig.mac is "01:00:00:00:00:00"'),
         ({"runtimeConfig": {"mac": "00:00:00:00:00:00"}}, 'runtimeConfig.mac is "00:00:00:00:00:00"'),
-        ({"runtimeConfig": {"ips": ["10.0.0.1"]}}, "unsupported field runtimeConfig.ips"),
         (
             {"runtimeConfig": {ANNOTATIONS: {"cni.projectcalico.org/hwAddr": "me"}}},
             'annotation cni.projectcalico.org/hwAddr is "me"',
@@ -67,6 +71,18 @@ def test_what_is_wrong_is_refused_by_name_and_value(fields: dict[str, object], t
     assert caught.value.code in (2, 7)
 
 
+def test_the_argument_mac_counts_where_the_capability_is_not_given():
+    """CNI conventions, CNI_ARGS: `MAC`, which podman writes."""
+    asked, annotated = (
+        {"MAC": "02:00:00:00:00:02"},
+        {ANNOTATIONS: {"cni.projectcalico.org/hwAddr": "02:00:00:00:00:03"}},
+    )
+    assert settings({**CONFIGURATION, "runtimeConfig": annotated}, asked).mac == "02:00:00:00:00:02"
+    assert settings({**CONFIGURATION, "runtimeConfig": {"mac": "02:00:00:00:00:01"}}, asked).mac == "02:00:00:00:00:01"
+    with pytest.raises(CniError, match='MAC in CNI_ARGS is "x"'):
+        settings(CONFIGURATION, {"MAC": "x"})
+
+
 def test_a_hundred_thousand_bytes_of_annotations_are_read_like_a_few():
     annotations = {f"a{number}": "x" * 100 for number in range(1000)}
     assert settings({**CONFIGURATION, "runtimeConfig": {ANNOTATIONS: annotations}}) == Settings()
@@ -74,5 +90,5 @@ def test_a_hundred_thousand_bytes_of_annotations_are_read_like_a_few():
 
 def test_a_delete_takes_a_wrong_ipam_for_none():
     """Section 2, DEL: it "should generally complete without error"."""
-    assert delegate({"ipam": 7}) == ""
+    assert delegate({"ipam": 7}) == delegate({"ipam": {"type": "dhcp"}}) == ""
     assert delegate({"ipam": {"type": "host-local"}}) == "host-local"

@@ -57,6 +57,7 @@ def test_configurations_of_these_versions_are_accepted(version: str):
     assert decode(payload({**CONFIGURATION, "cniVersion": version})).version == version
 
 
+@pytest.mark.spec("CNI 1.1.0", "5 Error.2")
 @pytest.mark.parametrize("version", ["0.1.0", "0.2.0", "2.0.0", "", 1, None])
 def test_other_versions_are_refused_with_the_supported_ones(version: object):
     error = refusal(payload({**CONFIGURATION, "cniVersion": version}))
@@ -67,6 +68,7 @@ def test_a_missing_version_is_an_incompatible_one():
     assert refusal(payload({"name": "n", "type": "t"})).code == Code.INCOMPATIBLE_VERSION
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 ADD.6", "5 Error.5")
 def test_all_missing_variables_are_named_at_once():
     error = refusal(payload(CNI_CONTAINERID=None, CNI_NETNS="", CNI_IFNAME=None))
     assert (error.code, error.msg) == (4, "ADD needs CNI_CONTAINERID, CNI_IFNAME, CNI_NETNS")
@@ -79,12 +81,14 @@ def test_a_missing_or_unknown_command_is_an_invalid_environment(command: str | N
     assert "CNI_COMMAND" in error.msg
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 Parameters.1")
 @pytest.mark.parametrize("container", ["-a", "a/b", "a b", "a\n", "ä", ".."])
 def test_a_container_id_of_other_characters_is_refused(container: str):
     error = refusal(payload(CNI_CONTAINERID=container))
     assert (error.code, "CNI_CONTAINERID" in error.msg) == (4, True)
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 Parameters.2")
 @pytest.mark.parametrize(
     "name", ["a" * 16, "é" * 8, ".", "..", "a/b", "a:b", "a b", "a\t", "eth%d", "a\x7f", "a\u2028"]
 )
@@ -108,6 +112,7 @@ def test_json_that_is_no_object_is_an_invalid_configuration(configuration: objec
     assert refusal(payload(json.dumps(configuration).encode())).code == Code.INVALID_CONFIGURATION
 
 
+@pytest.mark.spec("CNI 1.1.0", "1 Configuration.1", "1 Configuration.5")
 @pytest.mark.parametrize("change", [{"name": ""}, {"name": 7}, {"name": "a/b"}, {"type": None}, {"type": ""}])
 def test_a_wrong_name_or_type_is_an_invalid_configuration_that_names_the_field(change: dict[str, object]):
     error = refusal(payload({**CONFIGURATION, **change}))
@@ -115,6 +120,7 @@ def test_a_wrong_name_or_type_is_an_invalid_configuration_that_names_the_field(c
     assert error.msg.startswith(next(iter(change)))
 
 
+@pytest.mark.spec("CNI 1.1.0", "1 Configuration.7", "5 Error.3")
 @pytest.mark.parametrize(
     ("field", "value"), [("ipMasq", True), ("bridge", "cni0"), ("policy", {"type": "k8s"}), ("networkScaling", True)]
 )
@@ -125,6 +131,7 @@ def test_a_field_that_asks_for_what_is_not_done_is_refused_by_name_and_value(fie
     assert (error.code, error.msg) == (2, f"network routed: unsupported field {field} = {told}")
 
 
+@pytest.mark.spec("CNI 1.1.0", "3 Deriving.3")
 def test_fields_that_every_plugin_knows_and_arguments_for_others_are_accepted():
     """Section 1: `args` "should be ignored by plugins if not understood"; the runtime strips or adds the others."""
     known = {
@@ -139,6 +146,7 @@ def test_fields_that_every_plugin_knows_and_arguments_for_others_are_accepted():
     assert (request.settings, request.previous) == (Settings(dns=known["dns"]), known["prevResult"])
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 DEL.4")
 def test_a_delete_needs_no_namespace_and_bears_any_field_and_argument():
     configuration = {**CONFIGURATION, "prevResult": {"x": []}, "runtimeConfig": {}, "odd": 1}
     request = decode(payload(configuration, CNI_COMMAND="DEL", CNI_NETNS="", CNI_ARGS=";=;broken"))
@@ -168,6 +176,7 @@ def test_a_command_that_its_version_does_not_have_is_refused(command: str, versi
     assert (error.code, f"{command} is not in cniVersion {version}" in error.msg) == (1, True)
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 CHECK.9", "2 CHECK.10")
 def test_check_needs_the_namespace_and_the_result_of_add():
     """Section 2, CHECK: required are CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME and `prevResult`."""
     assert refusal(payload(CNI_COMMAND="CHECK", CNI_NETNS="")).msg == "CHECK needs CNI_NETNS"
@@ -175,6 +184,7 @@ def test_check_needs_the_namespace_and_the_result_of_add():
     assert decode(payload({**CONFIGURATION, "prevResult": {"ips": []}}, CNI_COMMAND="CHECK")).previous == {"ips": []}
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 GC.7")
 def test_gc_names_what_is_valid_and_needs_no_interface():
     """Section 2, GC: required are CNI_COMMAND, CNI_PATH and `cni.dev/valid-attachments`."""
     listed = [{"containerID": "a", "ifname": "eth0"}, {"containerID": "b", "ifname": "net1", "more": 1}]
@@ -183,14 +193,27 @@ def test_gc_names_what_is_valid_and_needs_no_interface():
     assert request.valid == {("a", "eth0"), ("b", "net1")}
 
 
+WRONG_LISTS: list[object] = [{}, "all", ["a"], [{"containerID": "a"}], [{"containerID": 1, "ifname": "e"}]]
+
+
+@pytest.mark.spec("CNI 1.1.0", "2 GC.6")
 @pytest.mark.parametrize(
-    "listed", [None, {}, "all", ["a"], [{"containerID": "a"}], [{"containerID": 1, "ifname": "e"}]]
+    "fields",
+    [{}, *({"cni.dev/valid-attachments": listed} for listed in WRONG_LISTS)],
+    ids=["missing", *map(str, WRONG_LISTS)],
 )
-def test_gc_without_a_whole_list_is_refused_as_it_would_take_pods_away(listed: object):
-    error = refusal(payload({**NEWEST, "cni.dev/valid-attachments": listed}, CNI_COMMAND="GC"))
+def test_gc_without_a_whole_list_is_refused_as_it_would_take_pods_away(fields: dict[str, object]):
+    error = refusal(payload({**NEWEST, **fields}, CNI_COMMAND="GC"))
     assert (error.code, "cni.dev/valid-attachments" in error.msg) == (7, True)
 
 
+@pytest.mark.parametrize("listed", [[], None])
+def test_gc_without_any_valid_attachment_keeps_none(listed: object):
+    """libcni writes an empty list of Go as null."""
+    assert decode(payload({**NEWEST, "cni.dev/valid-attachments": listed}, CNI_COMMAND="GC")).valid == frozenset()
+
+
+@pytest.mark.spec("CNI 1.1.0", "2 VERSION.2")
 def test_version_needs_nothing():
     assert decode(b"CNI_COMMAND=VERSION\0\0").command is Command.VERSION
 
@@ -229,6 +252,7 @@ def test_a_result_has_no_default_route_that_another_interface_has():
     assert result["routes"] == []
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 ADD.3", "5 Success.6")
 def test_the_result_of_an_earlier_plugin_is_passed_on_with_ours_behind():
     """Section 2, ADD: a plugin that is given `prevResult` passes it through, or modifies it."""
     before = {
@@ -255,6 +279,7 @@ def test_dns_of_the_configuration_is_in_the_result():
     assert json.loads(encode_result("1.0.0", replace(ATTACHMENT, dns=told)))["dns"] == told
 
 
+@pytest.mark.spec("CNI 1.1.0", "5 Success.1")
 def test_a_result_of_version_1_0_0():
     assert json.loads(encode_result("1.0.0", ATTACHMENT)) == {
         "cniVersion": "1.0.0",
@@ -268,6 +293,7 @@ def test_a_result_of_version_1_0_0():
     }
 
 
+@pytest.mark.spec("CNI 1.1.0", "5 Success.1", "5 Success.2")
 @pytest.mark.parametrize(
     ("version", "ip_version", "mtu"),
     [("0.3.0", "4", None), ("0.3.1", "4", None), ("0.4.0", "4", None), ("1.1.0", None, 1480)],
@@ -278,6 +304,7 @@ def test_what_differs_in_results_of_other_versions(version: str, ip_version: str
     assert [interface.get("mtu") for interface in result["interfaces"]] == [mtu, mtu]
 
 
+@pytest.mark.spec("CNI 1.1.0", "5 Error.1")
 def test_an_error_has_code_message_and_details():
     error = CniError(Code.TRY_AGAIN_LATER, 'a "quoted" one', "later")
     assert json.loads(encode_error("0.4.0", error)) == {
@@ -300,9 +327,11 @@ def test_an_error_is_answered_in_the_version_asked_for_where_that_is_known(data:
     assert requested_version(data) == version
 
 
-def test_the_plugin_tells_the_same_versions_as_the_agent():
-    assert json.loads(shim._VERSION) == json.loads(encode_version())
-    assert json.loads(encode_version())["supportedVersions"] == list(VERSIONS)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_plugin_tells_the_same_of_versions_as_the_agent(version: str):
+    asked = b'CNI_COMMAND=VERSION\0\0{"cniVersion":"%s"}' % version.encode()
+    assert shim.version(asked)[1:] == encode_version(decode(asked).version)
+    assert json.loads(encode_version(version)) == {"cniVersion": version, "supportedVersions": list(VERSIONS)}
 
 
 @pytest.mark.parametrize("path", ["relative", "/" + "a" * 107, "/a\nb"])

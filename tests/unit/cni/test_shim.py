@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.unit.cni.calls import ENVIRONMENT, STDIN, VERSION, Behaviour, agent, answering, received, run
+from tests.unit.cni.calls import ENVIRONMENT, STDIN, Behaviour, agent, answering, execute, received, run, version
 from tests.unit.cni.forms import Maker, make
 
 from routed_cni.protocol import decode
@@ -77,6 +77,7 @@ def test_of_a_variable_that_is_there_twice_the_first_counts_and_one_without_a_va
     assert calls == [b"CNI_A=1\0CNI_AB=2\0CNI_B=4=5\0CNI_=\0\0" + STDIN]
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 Errors.1")
 @pytest.mark.parametrize("status", [0, 1, 7, 255])
 def test_output_and_exit_status_are_the_agents(plugin: Path, s: Path, status: int):
     output = b"\xc3\xa9\0" + NUMBERS[:300_000]  # more than a pipe holds
@@ -111,6 +112,7 @@ def test_an_answer_of_one_mebibyte_is_printed_whole_and_one_byte_more_is_a_fault
         assert error(*run(plugin)) == (100, "the answer of routed agent is larger than 1 MiB")
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 CHECK.4", "5 Error.9")
 def test_without_an_agent_the_runtime_is_told_to_try_again_and_where_it_was_looked_for(plugin: Path, s: Path):
     told = f"routed agent is not answering at {s}: No such file or directory; is it running on this node?"
     assert error(*run(plugin)) == (11, told)
@@ -218,10 +220,29 @@ def test_an_answer_is_not_waited_for_longer_than_its_bound(
             over.set()
 
 
+@pytest.mark.spec("CNI 1.1.0", "2 VERSION.1", "2 VERSION.2")
 def test_version_is_answered_without_an_agent_and_without_stdin(patient: Path):
-    assert run(patient, b"", CNI_COMMAND="VERSION") == (0, VERSION)
+    assert execute(patient, b"", {"CNI_COMMAND": "VERSION"}) == (0, version(b""))
 
 
+@pytest.mark.spec("CNI 1.1.0", "5 Version.1")
+@pytest.mark.parametrize(
+    ("stdin", "told"),
+    [
+        *((b'{"cniVersion":"%s"}' % known, known) for known in (b"0.3.0", b"0.3.1", b"0.4.0", b"1.0.0", b"1.1.0")),
+        (b'\n{ "name": "n",\n  "cniVersion" :\t"0.4.0" }', b"0.4.0"),
+        (b'{"cniVersion":"0.1.0"}', b"1.1.0"),
+        (b'{"cniVersion":"1.0.00"}', b"1.1.0"),
+        (b'{"cniVersion":', b"1.1.0"),
+        (b'{"cniVersion":"1.0.0', b"1.1.0"),
+    ],
+)
+def test_version_is_answered_in_the_version_that_asks(plugin: Path, stdin: bytes, told: bytes):
+    status, output = run(plugin, stdin, CNI_COMMAND="VERSION", CNI_ARGS='"cniVersion":"0.3.0"')
+    assert (status, output.startswith(b'{"cniVersion":"%s",' % told), output) == (0, True, version(stdin))
+
+
+@pytest.mark.spec("CNI 1.1.0", "5 Error.6")
 def test_a_stdin_that_cannot_be_read_is_an_input_output_failure(plugin: Path):
     descriptor = os.open(os.devnull, os.O_WRONLY)
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests.unit.cni.calls import VERSION, agent, execute, received
+from tests.unit.cni.calls import agent, execute, received, version
 from tests.unit.cni.forms import Maker
 
 MEBIBYTE = 1 << 20
@@ -28,6 +28,10 @@ class Call:
     def payload(self) -> bytes:
         variables = (name + b"=" + value for name, value in self.environment.items() if name.startswith(b"CNI_"))
         return b"\0".join(variables) + b"\0\0" + self.stdin
+
+    @property
+    def asks_version(self) -> bool:
+        return self.environment.get(b"CNI_COMMAND") == b"VERSION"
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,10 @@ AGENTS = (
 
 def expected(call: Call, by: Agent) -> tuple[int, bytes | int]:
     """Exit status, and the output or the error's code."""
-    if call.environment.get(b"CNI_COMMAND") == b"VERSION":
-        return 0, VERSION
     if len(call.payload) > MEBIBYTE:
         return 1, TOO_LARGE
+    if call.asks_version:
+        return 0, version(call.stdin)
     if not by.answer:
         return 1, TRY_AGAIN_LATER
     if len(by.answer) > 1 + MEBIBYTE:
@@ -110,7 +114,7 @@ def outcome(plugin: Path, call: Call, by: Agent) -> tuple[int, bytes]:
             for start in range(0, len(by.answer), by.piece):
                 connection.sendall(by.answer[start : start + by.piece])
 
-    if expected(call, by)[1] in (VERSION, TOO_LARGE):  # answered without an agent
+    if call.asks_version or expected(call, by)[1] == TOO_LARGE:  # answered without an agent
         return execute(plugin, call.stdin, call.environment)
     with agent(plugin.with_name("s"), behave):
         answer = execute(plugin, call.stdin, call.environment)

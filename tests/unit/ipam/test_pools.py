@@ -128,6 +128,29 @@ def test_one_that_fails_does_not_keep_others_of_its_transaction_from_theirs():
     run(story)
 
 
+def test_looking_for_room_assigns_nothing_and_fails_as_an_assignment_would():
+    async def story(world: World) -> None:
+        a = world.nodes["a"]
+        for _ in range(9):
+            await a.check_room()
+        assert (len(world.claims), world.holders) == (1, {})
+        await fill(world, "a", 8)
+        for look in (a.check_room, lambda: a.assign_each("more")):
+            with pytest.raises(BlockFullError, match=r"all blocks of 10\.1\.0\.0/28 are claimed"):
+                await look()
+
+    run(story)
+
+
+def test_looking_for_room_beside_an_assignment_changes_nothing_of_it():
+    async def story(world: World) -> None:
+        a = world.nodes["a"]
+        _, given, _ = await asyncio.gather(a.check_room(), a.assign_each("h"), a.check_room())
+        assert world.holders == {str(given[0]): ("a", "h")}
+
+    run(story)
+
+
 def test_no_more_blocks_are_claimed_than_a_node_may_have():
     async def story(world: World) -> None:
         await fill(world, "a", 2)

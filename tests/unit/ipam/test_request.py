@@ -50,6 +50,36 @@ def test_each_family_is_looked_up_by_itself():
     assert wish({POOLS6: '["six"]'}, shop(ipv4pools='["four"]')).pools == {V4: ("four",), V6: ("six",)}
 
 
+def asked_by_runtime(ips: object, annotations: dict[str, str] | None = None, argument: str = "") -> Wish:
+    return wish_of({"runtimeConfig": {"ips": ips, CAPABILITY: annotations or {}}}, "", Cluster(), argument)
+
+
+def test_the_runtimes_addresses_go_before_the_annotations_and_their_prefixes_mean_nothing():
+    """CNI conventions, capability `ips`: a list of `IP[/PREFIX]`."""
+    asked = asked_by_runtime(["10.1.0.7/24", "fd00::7"], {ADDRESSES: '["10.1.0.8"]'})
+    assert asked.addresses == {V4: IPv4Address("10.1.0.7"), V6: IPv6Address("fd00::7")}
+    assert asked.families == (V4, V6)
+    for none in ([], None):
+        assert asked_by_runtime(none, {ADDRESSES: '["10.1.0.8"]'}).addresses == {V4: IPv4Address("10.1.0.8")}
+
+
+def test_the_argument_ip_counts_where_the_capability_is_not_given():
+    """CNI conventions, CNI_ARGS: `IP`, which a capability of the same meaning goes before."""
+    assert asked_by_runtime([], {ADDRESSES: '["10.1.0.8"]'}, "10.1.0.9,fd00::9/64").addresses == {
+        V4: IPv4Address("10.1.0.9"),
+        V6: IPv6Address("fd00::9"),
+    }
+    assert asked_by_runtime(["10.1.0.7"], {}, "10.1.0.9").addresses == {V4: IPv4Address("10.1.0.7")}
+    with pytest.raises(OperatorError, match="IP in CNI_ARGS is ''"):
+        asked_by_runtime([], {}, "10.1.0.9,")
+
+
+@pytest.mark.parametrize("ips", ["10.1.0.7", [7], ["x"], ["10.1.0.0/33"], ["10.1.0.1", "10.1.0.2"], {"a": 1}])
+def test_addresses_of_the_runtime_that_cannot_be_are_refused(ips: object):
+    with pytest.raises(OperatorError, match=r"runtimeConfig\.ips is"):
+        asked_by_runtime(ips)
+
+
 def test_addresses_by_name_are_the_only_ones():
     asked = wish({ADDRESSES: '["fd00::7", "10.1.0.7"]'}, ipv4_pools=["all"])
     assert asked.addresses == {V4: IPv4Address("10.1.0.7"), V6: IPv6Address("fd00::7")}
@@ -77,6 +107,7 @@ WRONG: list[tuple[dict[str, str], dict[str, Any], str]] = [
     ({POOLS6: "[1]"}, {}, f"pod annotation {POOLS6} is '[1]'"),
     ({ADDRESSES: '["10.1.0.300"]'}, {}, f"pod annotation {ADDRESSES} is '10.1.0.300'"),
     ({ADDRESSES: '["10.1.0.1", "10.1.0.2"]'}, {}, f"pod annotation {ADDRESSES} is"),
+    ({ADDRESSES: '["10.1.0.1/24"]'}, {}, f"pod annotation {ADDRESSES} is '10.1.0.1/24'"),
     ({"cni.projectcalico.org/ipAddrsNoIpam": "[]"}, {}, "ipAddrsNoIpam is not supported"),
     ({}, {"assign_ipv4": "yes"}, "ipam.assign_ipv4 of the network configuration is 'yes'"),
     ({}, {"assign_ipv4": "false", "assign_ipv6": "false"}, "neither IPv4 nor IPv6"),
@@ -108,7 +139,7 @@ JSON = st.recursive(
 
 @given(JSON, JSON)
 def test_nothing_that_a_runtime_sends_makes_it_fail_otherwise_than_with_its_own_error(ipam: Any, runtime: Any):
-    for handed_on in (runtime, {CAPABILITY: runtime}, {CAPABILITY: {POOLS4: runtime}}):
+    for handed_on in (runtime, {CAPABILITY: runtime}, {CAPABILITY: {POOLS4: runtime}}, {"ips": runtime}):
         try:
             wish_of({"ipam": ipam, "runtimeConfig": handed_on}, "shop", Cluster())
         except OperatorError:
