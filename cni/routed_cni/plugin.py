@@ -22,6 +22,7 @@ from typing import TypeVar
 from routed.errors import EnvironmentFault, OperatorError, RoutedError
 from routed.ipam.allocator import Allocator
 from routed.ipam.block import BlockFullError
+from routed.ipam.leaks import Held
 from routed.ipam.request import wish_of
 from routed.ipam.wish import Wish
 from routed.model.address import AnyAddress
@@ -282,6 +283,7 @@ class Plugin:
             if not self._record.addresses(place):  # nobody knows whether it holds any
                 raise
         addresses = self._record.addresses(place)
+        self._allocator.forget_lost(place.handle)
         if addresses:
             self._record.leave(place)
             self._on_change()
@@ -362,6 +364,29 @@ class Plugin:
             errors.append(str(error))
         if errors:
             raise CniError(Code.TRY_AGAIN_LATER, f"not all could be collected: {errors[0]}", "; ".join(errors[1:]))
+
+    # ---- leaks
+
+    async def missing(self) -> Mapping[str, Held]:
+        """What IPAM holds for interfaces that are not there, by handle; those with a call under way left out."""
+        links = await self._in_worker(veths.survey)
+        gone = {
+            place.handle
+            for name, place in self._record.places().items()
+            if name not in links and name not in self._janitor.pending and place not in self._turns
+        }
+        held: dict[str, set[tuple[AnyAddress, int]]] = {}
+        for address, each in self._allocator.allocations().items():
+            if each.handle in gone:
+                held.setdefault(each.handle, set()).add((address, each.since))
+        return {handle: frozenset(addresses) for handle, addresses in held.items()}
+
+    async def give_up(self, handles: Collection[str]) -> None:
+        """Treat these as deleted, unless their interfaces are there after all. Raises CniError, RoutedError."""
+        for place in [place for place in self._record.places().values() if place.handle in handles]:
+            async with self._turn(place):
+                if place.name not in await self._in_worker(veths.survey):
+                    await self._delete(place)
 
     # ---- how
 

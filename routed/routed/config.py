@@ -47,6 +47,13 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: Annotated[
         Path, Meta(description="Directory of the agent's lock and of the socket that the CNI plugin calls.")
     ] = Path("/run/routed")
+    state_dir: Annotated[
+        Path,
+        Meta(
+            description="Directory of what has to outlast the agent and the machine: the journal of addresses that are "
+            "given and taken back while the store is away, a file NODE.journal."
+        ),
+    ] = Path("/var/lib/routed")
     secrets_dir: Annotated[
         Path, Meta(description="Directory of passwords, each a file NAME/KEY as a resource's `secretKeyRef` names it.")
     ] = Path("/etc/routed/secrets")
@@ -146,6 +153,15 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True):
             "else what this machine has; off: not, and ours are removed."
         ),
     ] = "auto"
+    leak_grace_seconds: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=86400,
+            extra={"unit": "seconds"},
+            description="For how long an address is kept whose pod interface is gone without a DEL.",
+        ),
+    ] = 900
     resync_seconds: Annotated[
         int,
         Meta(

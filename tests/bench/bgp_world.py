@@ -44,8 +44,8 @@ class Agent(Node):
         self.address = address
         # routes of a first start are written as they come, so that no figure waits for End-of-RIB
         (directory / "agent.toml").write_text(
-            f'node = "{name}"\nstore = "{store}"\nrun_dir = "{directory}/run"\nbgp_sync_seconds = 1\n'
-            'log_level = "warning"\n'
+            f'node = "{name}"\nstore = "{store}"\nrun_dir = "{directory}/run"\n'
+            f'state_dir = "{directory}/state"\nbgp_sync_seconds = 1\nlog_level = "warning"\n'
         )
 
     def up(self) -> None:

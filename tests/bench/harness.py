@@ -227,7 +227,9 @@ class Subnet:
         in_namespace(switch, "ip", "link", "set", name, "master", "br0", "up")
         in_namespace(namespace, "ip", "link", "set", "eth1", "up")
         in_namespace(namespace, "ip", "address", "add", f"10.99.0.{number}/24", "dev", "eth1")
-        (directory / "agent.toml").write_text(f'node = "{name}"\nstore = "{self.store}"\nrun_dir = "{directory}/run"\n')
+        (directory / "agent.toml").write_text(
+            f'node = "{name}"\nstore = "{self.store}"\nrun_dir = "{directory}/run"\nstate_dir = "{directory}/state"\n'
+        )
         return Node(name, namespace, directory)
 
 

@@ -30,6 +30,7 @@ from routed.agent.failover import FailOver
 from routed.agent.faults import Faults, Subject
 from routed.agent.firewall_keeper import FirewallKeeper, Kept
 from routed.agent.gate import Gate, missing
+from routed.agent.leak_keeper import LeakKeeper
 from routed.agent.neighbourhood import Neighbourhood
 from routed.agent.notify import notify
 from routed.agent.pages import serve
@@ -129,8 +130,10 @@ class Agent:
             plugin=parts.plugin,
             allocator=parts.allocator,
         )
+        self._leaks = LeakKeeper(parts.plugin, config.leak_grace_seconds, now)
         self._firewall = FirewallKeeper(parts.firewall, config.resync_seconds, now, config.vxlan_port)
         self._dirty = asyncio.Event()
+        parts.allocator.when_back(self._dirty.set)
         self._speaking = asyncio.Event()
         self._starting = False
         self._serving = False  # from now on nothing but a bug ends the agent
@@ -166,6 +169,7 @@ class Agent:
                 asyncio.create_task(self._follow_drain(), name="drain"),
                 asyncio.create_task(self._follow_secrets(), name="secrets"),
                 asyncio.create_task(self._tend_blocks(), name="blocks"),
+                asyncio.create_task(self._leaks.run(lambda: self._serving), name="leaks"),
                 asyncio.create_task(self._work(), name="reconcile"),
                 asyncio.create_task(self._firewall.run(), name="firewall"),
             ]
@@ -533,7 +537,9 @@ class Agent:
             ),
             tunnel_address=self._tunnel_address,
             addresses_in_use=len(self._parts.allocator.allocations()),
+            journal=self._parts.allocator.journal(),
+            leaks=self._leaks.seen,
             firewall=self._firewall.seen,
             endpoints=len({pod.host_interface for pod in self._parts.plugin.endpoints().values()}),
-            faults=(*map(str, faults), *self._firewall.problems),
+            faults=(*map(str, faults), *self._parts.allocator.journal().problems(), *self._firewall.problems),
         )

@@ -16,6 +16,8 @@ from routed.agent.agent import Agent, Parts
 from routed.config import AgentConfig
 from routed.errors import ConflictError, EnvironmentFault, OperatorError, RoutedError
 from routed.ipam.allocator import Allocator
+from routed.ipam.journal_file import JournalFile
+from routed.store.patient import PatientStore
 from routed.store.url import open_store
 from routed_bgp.bfd.client import Bfd
 from routed_bgp.exabgp.speaker import ExaBGP
@@ -28,6 +30,7 @@ from routed_felix.monitor import Monitor
 from routed_felix.state import Settings
 
 _log = logging.getLogger("routed.agent")
+STORE_SECONDS = 5.0  # a pod waits so long for the store; then its address comes by the journal
 
 SWITCH_SECONDS = 0.0002  # between threads that compute
 
@@ -100,7 +103,8 @@ async def _run(config: AgentConfig) -> None:
         stack.push_async_callback(bfd.close)  # after BGP: FRR and BIRD take even AdminDown for a failure of the session
         speaker = ExaBGP(config.run_dir / "bgp")
         stack.push_async_callback(speaker.close)
-        allocator = Allocator(store, node=config.node)
+        journal = JournalFile(config.state_dir / f"{config.node}.journal")
+        allocator = Allocator(PatientStore(store, STORE_SECONDS), node=config.node, journal=journal)
         kernel = asyncio.Lock()
         agent: Agent
         plugin = Plugin(

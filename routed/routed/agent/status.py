@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from routed.agent.bgp_metrics import BgpCollector
@@ -16,7 +16,9 @@ from routed.agent.bgp_view import drain_name
 from routed.agent.dataplane_metrics import DataplaneCollector
 from routed.agent.firewall_keeper import FirewallSeen
 from routed.agent.firewall_metrics import FirewallCollector
+from routed.agent.leak_keeper import LeaksSeen
 from routed.agent.programmer import Counts, Work
+from routed.ipam.absence import JournalSeen
 from routed.model.address import Address
 from routed_felix.state import Forwarding, Problem, Report
 
@@ -49,6 +51,8 @@ class Observation:
     vxlan: TunnelDevice
     tunnel_address: Address | None
     addresses_in_use: int
+    journal: JournalSeen
+    leaks: LeaksSeen
     endpoints: int
     firewall: FirewallSeen
     faults: tuple[str, ...]
@@ -100,6 +104,19 @@ def status(seen: Observation) -> Mapping[str, Any]:
         "firewall": {"backend": seen.firewall.backend or None, "right": seen.firewall.right},
         "endpoints": seen.endpoints,
         "addresses_in_use": seen.addresses_in_use,
+        "journal": {
+            "store_away": seen.journal.away,
+            "waiting": seen.journal.waiting,
+            "lost": list(seen.journal.lost),
+        },
+        "leaks": [
+            {
+                "handle": each.handle,
+                "addresses": list(map(str, each.addresses)),
+                "seconds": round(seconds, 1),
+            }
+            for each, seconds in seen.leaks.suspected
+        ],
         "conflicts": [str(each) for each in (*seen.report.conflicts, *seen.report.warnings)],
         "problems": [*seen.faults, *(str(problem) for problem in seen.problems)],
     }
@@ -127,6 +144,15 @@ def metrics(seen: Observation) -> tuple[int, str, bytes]:
     registry.register(DataplaneCollector(seen.counts, seen.report, seen.work))
     registry.register(FirewallCollector(seen.firewall))
     gauge("ipam_addresses_in_use", "Addresses of the node's blocks in use").set(seen.addresses_in_use)
+    gauge("ipam_store_away", "1 while addresses are given by the journal").set(seen.journal.away)
+    gauge("ipam_journal_waiting", "Changes of addresses that the store is to be told of").set(seen.journal.waiting)
+    lost = gauge("ipam_addresses_lost", "Addresses given while the store was away that are others'")
+    lost.set(len(seen.journal.lost))
+    journalled = Counter("routed_ipam_journalled", "Changes written to the journal", registry=registry)
+    journalled.inc(seen.journal.written)
+    gauge("ipam_leaks", "Handles whose interface is gone without a DEL").set(len(seen.leaks.suspected))
+    released = Counter("routed_ipam_leaks_released", "Leaks whose addresses were taken back", registry=registry)
+    released.inc(seen.leaks.released)
     gauge("endpoints", "Pod interfaces on this node").set(seen.endpoints)
     gauge("problems", "What an operator should look at").set(len(seen.problems) + len(seen.faults))
     return 200, CONTENT_TYPE_LATEST, generate_latest(registry)

@@ -31,6 +31,7 @@ _ALIASES = {
     "BGPFilter": ("bgpfilter", "bgpfilters", "filter", "filters", "bgpf"),
     "IPReservation": ("ipreservation", "ipreservations", "reservation", "reservations", "ipr"),
     "IPAMConfiguration": ("ipamconfiguration", "ipamconfigurations", "ipamconfig", "ipamconfigs", "ipamc"),
+    "KubernetesNode": ("kubernetesnode", "kubernetesnodes", "k8snode", "k8snodes", "k8s"),
     "Namespace": ("namespace", "namespaces", "ns"),
 }
 KINDS_HELP = ", ".join(f"{kind} ({aliases[-1]})" for kind, aliases in _ALIASES.items())

@@ -21,6 +21,7 @@ _HEADERS = {
     "IPReservation": ("NAME", "CIDRS"),
     "IPAMConfiguration": ("NAME", "STRICT AFFINITY", "BLOCKS PER NODE", "CLAIMS"),
     "Namespace": ("NAME", "LABELS"),
+    "KubernetesNode": ("NAME", "POD CIDRS"),
     "BGPPeer": ("NAME", "PEER", "AS", "NODE"),
     "BGPConfiguration": ("NAME", "AS", "MESH", "PORT"),
     "BGPFilter": ("NAME", "IMPORT IPV4", "IMPORT IPV6", "EXPORT IPV4", "EXPORT IPV6"),
@@ -105,6 +106,7 @@ def _row(resource: AnyResource) -> tuple[str, ...]:
         IPAMConfiguration,
         IPPool,
         IPReservation,
+        KubernetesNode,
         Namespace,
         Node,
     )
@@ -131,6 +133,8 @@ def _row(resource: AnyResource) -> tuple[str, ...]:
             most = str(spec.max_blocks_per_host) if spec.max_blocks_per_host else "no limit"
             strict, claims = (("yes" if each else "no") for each in (spec.strict_affinity, spec.auto_allocate_blocks))
             return resource.name, strict, most, claims
+        case KubernetesNode(spec=spec):
+            return resource.name, ", ".join(map(str, spec.stated))
         case Namespace(metadata=metadata):
             return resource.name, ", ".join(f"{name}={value}" for name, value in metadata.labels.items())
         case BGPConfiguration(spec=spec):

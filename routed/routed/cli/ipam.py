@@ -15,7 +15,7 @@ from routed.errors import ConflictError, OperatorError
 
 if TYPE_CHECKING:
     from routed.cli.arguments import Subparsers
-    from routed.ipam.collect import Giving, Suspects
+    from routed.ipam.collect import Giving, Owner, Suspects
     from routed.ipam.survey import BlockUse, PoolUse, Survey
     from routed.model.address import AnyAddress
     from routed.store import Store
@@ -41,8 +41,10 @@ def add_parser(subparsers: Subparsers) -> None:
     release.add_argument("--force", action="store_true", help="also of a node that is there")
     gc = verbs.add_parser(
         "gc",
-        help="take back what nodes had that are gone: addresses and blocks",
-        description="Take back what nodes had that are gone. It is looked at twice, and what changed in between stays.",
+        help="take back what nobody uses: what nodes had that are gone, and leaks of this node",
+        description="Take back what nobody uses: addresses and blocks of nodes that are gone, and addresses of this "
+        "node whose pod interfaces are gone, as its agent sees it. It is looked at twice, and what changed in between "
+        "stays.",
     )
     gc.add_argument("--grace", type=_seconds, default=60.0, metavar="SECONDS", help="between the looks (default: 60)")
     gc.add_argument("--dry-run", action="store_true", help="look once, and only say what is there")
@@ -150,25 +152,42 @@ def _release(args: argparse.Namespace) -> int:
 def _gc(args: argparse.Namespace) -> int:
     from routed.ipam.collect import suspects
 
-    first = suspects(_with(args, _survey))
+    first = suspects(_with(args, _survey), _leaks(args))
     if not first or args.dry_run:
         _tell_gc(first, "would be given back" if first else "nothing to give back", as_json=args.json)
         return 0
     if not args.json:
-        count = f"{len(first.handles)} handles and {len(first.claims)} blocks of nodes that are gone"
+        count = f"{len(first.handles)} handles and {len(first.claims)} blocks that nobody uses"
         print(f"{count}: looking again in {output.duration(args.grace)}", file=sys.stderr, flush=True)
     time.sleep(args.grace)
-    confirmed = _with(args, lambda store: _collect(store, first))
+    again = _leaks(args)
+    confirmed = _with(args, lambda store: _collect(store, first, again))
     _tell_gc(confirmed, "given back" if confirmed else "nothing to give back", as_json=args.json)
     return 0
 
 
-async def _collect(store: Store, first: Suspects) -> Suspects:
-    from routed.ipam.collect import collect, suspects
+def _leaks(args: argparse.Namespace) -> frozenset[Owner]:
+    """Node and handle of what this machine's agent, if one runs here, sees without an interface."""
+    from routed.cli.agent_leaks import leaks
 
-    confirmed = first.confirmed_by(suspects(await _survey(store)))
-    nodes = {node for node, _ in confirmed.handles}
+    try:
+        port = arguments.config(args).health_port
+    except OperatorError:  # the store was named, so that no configuration is needed
+        return frozenset()
+    return leaks(port)
+
+
+async def _collect(store: Store, first: Suspects, leaks: frozenset[Owner]) -> Suspects:
+    from routed.ipam.collect import collect, release, suspects
+
     survey = await _survey(store)
+    confirmed = first.confirmed_by(suspects(survey, leaks))
+    for owner, each in confirmed.handles.items():
+        if owner[0] in survey.cluster.nodes:
+            survey = await _survey(store)
+            if suspects(survey, leaks).handles.get(owner) == each:
+                await _give(store, release(survey, [address for address, _ in each.addresses], time.time()))
+    nodes = {node for node, _ in confirmed.handles} - survey.cluster.nodes.keys()
     nodes |= {claim.node for cidr in confirmed.claims if (claim := survey.claim(cidr)) is not None}
     for node in sorted(nodes):
         survey = await _survey(store)

@@ -17,10 +17,12 @@ from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from routed.errors import EnvironmentFault, OperatorError, RoutedError
+from routed.ipam.absence import Absence, ContentionError, JournalSeen
 from routed.ipam.block import Allocation, Block
 from routed.ipam.claims import to_give_back
 from routed.ipam.draft import Draft
 from routed.ipam.holdings import Holdings
+from routed.ipam.journal_file import JournalFile
 from routed.ipam.keys import PREFIX, key
 from routed.ipam.placement import Placement
 from routed.ipam.wish import ANYTHING, Wish
@@ -46,7 +48,8 @@ class Allocator:
     A handle holds at most one address of a family. Blocks that are no longer the node's give no new addresses but keep
     those in use, over restarts too. All methods but `allocations` are for one event loop and may be called
     concurrently. They raise EnvironmentFault, with nothing changed, when the store cannot be reached, and ConflictError
-    when another node holds addresses of a podCIDR of ours. `clock` gives seconds of the epoch.
+    when another node holds addresses of a podCIDR of ours. With a `journal`, and once the blocks were read, addresses
+    are given and taken back without the store too (`routed.ipam.absence`). `clock` gives seconds of the epoch.
     """
 
     def __init__(
@@ -57,13 +60,15 @@ class Allocator:
         node: str,
         cooldown: float = COOLDOWN_SECONDS,
         clock: Callable[[], float] = time.time,
+        journal: JournalFile | None = None,
     ) -> None:
         self._node = node
         self._clock = clock
         self._holdings = Holdings(store, node)
         self._holdings.static = tuple(blocks)
-        self._placement = Placement(node, self._holdings, cooldown, clock)
         self._lock = asyncio.Lock()
+        self._absence = Absence(self._holdings, node, journal, self._lock)
+        self._placement = Placement(node, self._holdings, self._absence, cooldown, clock)
         self._queue: list[tuple[_Change, asyncio.Future[Any]]] = []
         self._enough = asyncio.Event()  # changes for the next transaction
         self._expected = 0
@@ -72,7 +77,7 @@ class Allocator:
     async def load(self) -> None:
         """Read the blocks from the store; the other methods do so by themselves if it was not done."""
         async with self._lock:
-            await self._holdings.load()
+            await self._absence.load()
 
     async def set_blocks(self, blocks: Sequence[AnyPrefix]) -> None:
         """From now on assign from `blocks`, the first with a free address first.
@@ -84,7 +89,7 @@ class Allocator:
             before, self._holdings.static = self._holdings.static, tuple(blocks)
             self._holdings.stale = True
             try:
-                await self._holdings.load()
+                await self._absence.refresh()
             except OperatorError:
                 self._holdings.static = before
                 raise
@@ -157,7 +162,8 @@ class Allocator:
         """
 
         async def look(draft: Draft) -> None:
-            await self._holdings.reach()
+            if not self._absence.bridged:
+                await self._holdings.reach()
             changed, read = dict(draft.changed), dict(draft.read)
             await self._assign(draft, "a pod", None, self._placement.families(draft, "a pod", wish), wish)
             draft.changed, draft.read = changed, read
@@ -171,14 +177,43 @@ class Allocator:
     async def tend(self) -> None:
         """Give back claimed blocks that are not needed: withdraw them, and delete those that were withdrawn before."""
         async with self._lock:
-            await self._holdings.load()
+            if self._absence.away:
+                return
+            await self._absence.refresh()
             await self._holdings.give_back()
-            await self._holdings.load()
+            await self._absence.refresh()
             claimed = [held for held in self._holdings.blocks.values() if held.affinity and not held.leaving]
             wanted = [held.block.cidr for held in claimed if self._placement.serves(held.block.cidr)]
             now = self._placement.rules()
             idle = to_give_back([held.block.cooled(now) for held in claimed], wanted)
             await self._holdings.withdraw(idle)
+
+    # ---- while the store is away
+
+    def journal(self) -> JournalSeen:
+        """What is told of the journal."""
+        return self._absence.seen()
+
+    def when_back(self, call: Callable[[], None]) -> None:
+        """Have `call` called when the store has the journal: allocations may be others then."""
+        self._absence.on_return = call
+
+    def forget_lost(self, handle: str) -> None:
+        """`handle` is deleted: that it lost an address is no news any more."""
+        self._absence.forget(handle)
+
+    async def _write(self, batch: Sequence[tuple[_Change, asyncio.Future[Any]]]) -> list[Any]:
+        """What became of each change: its result, or its error."""
+        if not self._absence.away:
+            try:
+                return await self._write_in_parts(batch)
+            except EnvironmentFault as fault:
+                if not self._absence.begin(fault):
+                    raise
+        draft = Draft(self._holdings)
+        outcomes = await self._outcomes(draft, batch)
+        await self._absence.record(draft.changed, self._clock())
+        return outcomes
 
     # ---- transactions
 
@@ -199,7 +234,7 @@ class Allocator:
                 batch, self._queue = self._queue[:_MOST_TOGETHER], self._queue[_MOST_TOGETHER:]
                 batch = [(change, future) for change, future in batch if not future.done()]
                 try:
-                    outcomes = await self._write_in_parts(batch)
+                    outcomes = await self._write(batch)
                 except asyncio.CancelledError:
                     for _, future in [*batch, *self._queue]:
                         future.cancel()
@@ -224,9 +259,9 @@ class Allocator:
                 await self._enough.wait()
 
     async def _write_in_parts(self, batch: Sequence[tuple[_Change, asyncio.Future[Any]]]) -> list[Any]:
-        """As `_write`, in several transactions where one would be too large: each change may be of another block."""
+        """As `_write_store`, in several transactions where one is too large: each change may be of another block."""
         try:
-            return await self._write(batch)
+            return await self._write_store(batch)
         except TooLargeError:
             if len(batch) < 2:
                 raise
@@ -239,26 +274,29 @@ class Allocator:
                 outcomes += [error] * len(part)
         return outcomes
 
-    async def _write(self, batch: Sequence[tuple[_Change, asyncio.Future[Any]]]) -> list[Any]:
-        """What became of each change: its result, or its error."""
+    async def _write_store(self, batch: Sequence[tuple[_Change, asyncio.Future[Any]]]) -> list[Any]:
         for _ in range(_ATTEMPTS):
-            await self._holdings.load()
+            await self._absence.refresh()
             draft = Draft(self._holdings)
-            outcomes: list[Any] = []
-            for change, _ in batch:
-                try:
-                    outcomes.append(await change(draft))
-                except RoutedError as error:
-                    outcomes.append(error)
+            outcomes = await self._outcomes(draft, batch)
             if self._holdings.stale:
                 continue
             if not draft.changed or await self._holdings.write(draft.changed, draft.read):
                 return outcomes
-        raise EnvironmentFault(
+        raise ContentionError(
             f"{len(batch)} changes of addresses could not be recorded: other writers changed their blocks {_ATTEMPTS} "
             "times meanwhile",
             hint="check that no second agent runs as this node",
         )
+
+    async def _outcomes(self, draft: Draft, batch: Sequence[tuple[_Change, asyncio.Future[Any]]]) -> list[Any]:
+        outcomes: list[Any] = []
+        for change, _ in batch:
+            try:
+                outcomes.append(await change(draft))
+            except RoutedError as error:
+                outcomes.append(error)
+        return outcomes
 
     async def _release(self, draft: Draft, handles: Sequence[str]) -> tuple[AnyAddress, ...]:
         given: list[AnyAddress] = []

@@ -65,13 +65,15 @@ class Allocation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What holds for one moment: the time, in seconds of the epoch, for how many an address cools after it came back,
-    and what is not to be given. `hot`: one that still cools will do, the one that came back first.
+    and what is not to be given. `hot`: one that still cools will do, the one that came back first. `far`: the address
+    that would be given last, which whoever borrows of the block at the same time is least likely to get.
     """
 
     now: float = 0.0
     cooldown: float = 0.0
     reserved: Sequence[AnyPrefix] = ()
     hot: bool = False
+    far: bool = False
 
 
 ANY_TIME = Rules()
@@ -153,7 +155,7 @@ class Block:
             ordinal = before._asked(address, rules)  # noqa: SLF001  a block as well
             after = before._without(ordinal)  # noqa: SLF001
         else:
-            found = before._next(rules)  # noqa: SLF001
+            found = before._far(rules) if rules.far else before._next(rules)  # noqa: SLF001
             if found is None:
                 raise BlockFullError(self._nothing_to_give(rules), hint="delete pods that have addresses of it")
             after, ordinal = found
@@ -204,6 +206,19 @@ class Block:
             passed.append(ordinal)
         cooled = len(self.released) if rules.hot else len(self.released) - len(self.cooling)
         for ordinal in self.released[:cooled]:
+            if not self._reserved(ordinal, rules):
+                return self._without(ordinal), ordinal
+        return None
+
+    def _far(self, rules: Rules) -> tuple[Block, int] | None:
+        """As `_next`, from the other end."""
+        unused = range(max(self.fresh, self.usable.start), self.usable.stop)
+        early = set(self.released)
+        for ordinal in unused[: -_MOST_PASSED - 1 : -1]:
+            if not (ordinal in self.allocations or ordinal in early or self._reserved(ordinal, rules)):
+                return self, ordinal
+        cooled = len(self.released) if rules.hot else len(self.released) - len(self.cooling)
+        for ordinal in reversed(self.released[:cooled]):
             if not self._reserved(ordinal, rules):
                 return self._without(ordinal), ordinal
         return None

@@ -1,7 +1,8 @@
 """What nobody will give back any more, and giving it back. Pure.
 
-A node that is gone gives back nothing: its addresses are collected, and its blocks. As a Node may be away for a moment
-only, deleted and applied again, what is to be collected has to be seen twice, unchanged, a grace time apart.
+A node that is gone gives back nothing: its addresses are collected, and its blocks. On a node that is there an address
+is nobody's when the node's agent says that its interface is gone. As a Node may be away for a moment only, deleted and
+applied again, what is to be collected has to be seen twice, unchanged, a grace time apart.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ Owner = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """All that a handle holds on a node that is gone: each address with the time when it was given."""
+    """All that a handle holds on a node: each address with the time when it was given."""
 
     addresses: frozenset[tuple[AnyAddress, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """What was seen of gone nodes: handles with their addresses, and claimed blocks with the revision of the claim."""
+    """What was seen: handles with their addresses, and what gone nodes claimed, with the revision of the claim."""
 
     handles: Mapping[Owner, Suspect]
     claims: Mapping[AnyPrefix, int]
@@ -54,13 +55,13 @@ class Giving:
     deletes: frozenset[str]
 
 
-def suspects(survey: Survey) -> Suspects:
-    """What is of nodes that are gone."""
+def suspects(survey: Survey, leaks: Collection[Owner] = ()) -> Suspects:
+    """What is of nodes that are gone, and what `leaks` hold, whose interfaces are."""
     found: dict[Owner, set[tuple[AnyAddress, int]]] = {}
     for block in survey.blocks.values():
         for ordinal, held in block.allocations.items():
             node = block.node_of(ordinal)
-            if node not in survey.cluster.nodes:
+            if node not in survey.cluster.nodes or (node, held.handle) in leaks:
                 found.setdefault((node, held.handle), set()).add((block.address(ordinal), held.since))
     claims = {
         cidr: revision_of_claim(survey, cidr)

@@ -9,7 +9,7 @@ router sends its packets here any more when somebody else has it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from routed.errors import ConflictError, EnvironmentFault
@@ -20,7 +20,7 @@ from routed.model.address import AnyAddress, AnyPrefix
 from routed.model.codec import decode_json, encode_json, resource_key
 from routed.model.ipam import BlockAffinitySpec, BlockState, affinity_name
 from routed.model.prefixes import inside, overlap
-from routed.model.resources import BlockAffinity, IPPool, Metadata, Node
+from routed.model.resources import BlockAffinity, IPPool, KubernetesNode, Metadata, Node
 from routed.store import Compare, Delete, KeyValue, Put, Store
 from routed.store.resources import SERIAL
 
@@ -48,6 +48,9 @@ class Holdings:
         self.static: tuple[AnyPrefix, ...] = ()
         self.stale = True
         self._listing = Listing(node)
+        self.loaded = False  # once at least
+        self.overlay: Callable[[Mapping[AnyPrefix, Block]], Mapping[AnyPrefix, Block]] = lambda _: {}
+        self.unsaved: Mapping[AnyPrefix, Block] = {}  # what `overlay` makes otherwise than the store has it
         self._listed: Mapping[AnyAddress, Allocation] | None = None
         self._where: dict[str, tuple[AnyPrefix, ...]] = {}  # the blocks with addresses of a handle
         self._store = store
@@ -92,7 +95,10 @@ class Holdings:
             held = await self._noted_block(cidr)
             if held is not None:
                 found[cidr] = held
+        self.unsaved = self.overlay({cidr: held.block for cidr, held in found.items()})
+        found |= {cidr: replace(found[cidr], block=block) for cidr, block in self.unsaved.items()}
         self.blocks, self._noted, self.stale, self._listed, self._where = found, noted, False, None, {}
+        self.loaded = True
         for held in found.values():
             self._index(None, held.block)
 
@@ -151,7 +157,18 @@ class Holdings:
             return None
         return Held(block, item.mod_revision)
 
+    async def ask(self) -> None:
+        """Return when the store answers."""
+        await self._store.get(SERIAL)
+
     # ---- changes of what is in blocks
+
+    def amend(self, changes: Mapping[AnyPrefix, Block]) -> None:
+        """Go by `changes` of what is held, which the store does not know."""
+        self.stale, self._listed = True, None
+        for cidr, after in changes.items():
+            self._index(self.blocks[cidr].block, after)
+            self.blocks[cidr] = replace(self.blocks[cidr], block=after)
 
     async def write(self, changes: Mapping[AnyPrefix, Block], read: Mapping[AnyPrefix, Held]) -> bool:
         """Put `changes` in the place of what was `read`, else of what is held; False, and memory is to be read again,
@@ -176,6 +193,7 @@ class Holdings:
                 self.blocks.pop(cidr, None)
                 self._noted.discard(cidr)
         self.stale = False
+        self.unsaved = {cidr: block for cidr, block in self.unsaved.items() if cidr not in changes}
         return True
 
     def _writes(self, after: Block, before: Held) -> list[Put | Delete]:
@@ -258,7 +276,11 @@ class Holdings:
     async def _stated_anywhere(self, cidr: AnyPrefix) -> bool:
         """Whether `cidr` touches a podCIDR: one that a Node states, or one that is still in use."""
         nodes: dict[str, tuple[int, tuple[AnyPrefix, ...]]] = {}
-        for item in (await self._store.range(resource_key("Node", ""))).items:
+        found = [
+            *(await self._store.range(resource_key("Node", ""))).items,
+            *(await self._store.range(resource_key("KubernetesNode", ""))).items,
+        ]
+        for item in found:
             known = self._stated.get(item.key)
             nodes[item.key] = known if known and known[0] == item.mod_revision else (item.mod_revision, _stated(item))
         self._stated = nodes
@@ -335,4 +357,6 @@ def _stated(item: KeyValue) -> tuple[AnyPrefix, ...]:
         node = decode_json(item.value, key=item.key)
     except EnvironmentFault:
         return ()
+    if isinstance(node, KubernetesNode):
+        return node.spec.stated
     return node.spec.pod_cidrs if isinstance(node, Node) else ()

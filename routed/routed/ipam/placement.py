@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from routed.errors import ConflictError, EnvironmentFault
+from routed.ipam.absence import Absence
 from routed.ipam.block import Block, BlockFullError, Rules
 from routed.ipam.claims import FreeBlocks
 from routed.ipam.draft import Draft
@@ -29,9 +30,12 @@ _LOOK_AGAIN_SECONDS = 5.0  # for room in others' blocks, when there was none
 class Placement:
     """See the module; for one task at a time. `clock` gives seconds of the epoch, addresses cool for `cooldown` s."""
 
-    def __init__(self, node: str, holdings: Holdings, cooldown: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, node: str, holdings: Holdings, absence: Absence, cooldown: float, clock: Callable[[], float]
+    ) -> None:
         self._node = node
         self._holdings = holdings
+        self._absence = absence
         self._cooldown = cooldown
         self._clock = clock
         self.cluster = Cluster()  # as adopted last
@@ -115,7 +119,7 @@ class Placement:
 
     def rules(self, *, hot: bool = False) -> Rules:
         """What holds now; `hot`: what still cools may be given."""
-        return Rules(self._clock(), self._cooldown, self._reserved, hot)
+        return Rules(self._clock(), self._cooldown, self._reserved, hot, far=self._absence.away)
 
     def _own(self, draft: Draft, pools: Sequence[IPPool]) -> list[Block]:
         """The claimed blocks in `pools`, in the order of these."""
@@ -141,6 +145,8 @@ class Placement:
         assert self._cluster is not None
         rules = self._cluster.ipam
         mine = sum(bool(held.affinity) for cidr, held in draft.holdings.blocks.items() if Family.of(cidr) is family)
+        if self._absence.away:
+            return "no block can be claimed while the store is away"
         if not rules.auto_allocate_blocks:
             return "nodes claim no blocks (autoAllocateBlocks is false)"
         if rules.max_blocks_per_host and mine >= rules.max_blocks_per_host:
@@ -179,6 +185,8 @@ class Placement:
     ) -> tuple[Block, AnyAddress] | None:
         """Of a block that another node has. Where one was found is where the next one is looked for."""
         assert self._cluster is not None
+        if self._absence.away:
+            return None
         if self._cluster.ipam.strict_affinity:
             refusals += [Refusal(pool.name, "nothing is borrowed of other nodes (strictAffinity)") for pool in pools]
             return None
@@ -244,6 +252,8 @@ class Placement:
             if claimed is not None:
                 return claimed
         cidr = type(pool.spec.cidr)((int(address), pool.spec.block_length), strict=False)
+        if self._absence.away:
+            raise self._not_ours(address)
         held = await self._holdings.borrow_from(cidr)
         if held is None:
             raise EnvironmentFault(f"the block {cidr} of {address} cannot be claimed by node {self._node} now")
@@ -253,12 +263,20 @@ class Placement:
     def _lent(self, block: Block, address: AnyAddress, draft: Draft) -> Block:
         """`block`, if addresses of it may be given here."""
         assert self._cluster is not None
+        if not self._absence.may_give(draft.held(block.cidr)):
+            raise self._not_ours(address)
         if self._cluster.ipam.strict_affinity and not draft.held(block.cidr).affinity:
             raise ConflictError(
                 f"{address} is in the block {block.cidr} of node {block.node}, and strictAffinity lets no other use it",
                 hint="choose an address of this node's blocks, or let the pod run there",
             )
         return block
+
+    def _not_ours(self, address: AnyAddress) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"{address} is in no block of node {self._node}, and the store is away",
+            hint="addresses of this node's own blocks can be given meanwhile",
+        )
 
     def _stated(self, draft: Draft, family: Family, wish: Wish) -> list[Block]:
         """The podCIDRs of `family`, those in the pools that are asked for."""

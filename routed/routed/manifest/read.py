@@ -12,7 +12,7 @@ import msgspec
 from routed.errors import OperatorError
 from routed.manifest.document import Document, Path, SyntaxFault, Value, documents
 from routed.model.codec import decode_hook
-from routed.model.resources import KINDS, AnyResource
+from routed.model.resources import KINDS, AnyResource, KubernetesNode
 from routed.model.validate import Problem, validate
 
 _SUFFIXES = (".yml", ".yaml", ".json")
@@ -141,6 +141,8 @@ def _read_object(
         problem(("kind",), refusal)
         return
     schema = KINDS[str(kind)]
+    if _is_of_kubernetes(value):
+        schema, value = KubernetesNode, _of_kubernetes(value)
     if value.get("apiVersion") != (expected := api_version(schema)):
         found = f"found {value['apiVersion']!r}" if "apiVersion" in value else "it is missing"
         problem(("apiVersion",), f"expected {expected}, {found}")
@@ -184,6 +186,23 @@ def _without_server_set(value: dict[str, Value]) -> dict[str, Value]:
     if isinstance(metadata, dict):
         kept["metadata"] = {name: item for name, item in metadata.items() if name not in _SERVER_SET}
     return kept
+
+
+def _is_of_kubernetes(value: dict[str, Value]) -> bool:
+    """Whether it is a Node of Kubernetes, and not ours with a wrong version, whose `bgp` must not be passed over."""
+    spec = value.get("spec")
+    ours = isinstance(spec, dict) and "bgp" in spec
+    return value.get("kind") == "Node" and value.get("apiVersion") == "v1" and not ours
+
+
+def _of_kubernetes(value: dict[str, Value]) -> dict[str, Value]:
+    """Of Kubernetes' own Node what we read: most of it is nothing to us, and another version has other fields."""
+    kept: dict[str, Value] = {**value, "kind": KubernetesNode.__name__}
+    for part, names in (("metadata", ("name", "labels")), ("spec", ("podCIDR", "podCIDRs"))):
+        fields = value.get(part)
+        if isinstance(fields, dict):
+            kept[part] = {name: fields[name] for name in names if name in fields}
+    return {name: kept[name] for name in ("apiVersion", "kind", "metadata", "spec") if name in kept}
 
 
 def _subject(value: Value) -> str:

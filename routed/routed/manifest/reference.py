@@ -16,7 +16,7 @@ from msgspec import inspect
 from routed.manifest.explain import describe
 from routed.manifest.read import api_version
 from routed.model.codec import encode_hook
-from routed.model.resources import KINDS, AnyResource
+from routed.model.resources import KINDS, AnyResource, KubernetesNode
 from routed.model.schema import Metadata
 
 _HEAD = """\
@@ -28,7 +28,7 @@ _HEAD = """\
 What Calico's open source lacks is marked as an addition. A field that is not here is refused by name, and so is what
 contradicts the rest: nothing is dropped in silence.
 
-Every object has `apiVersion: projectcalico.org/v3` (a Namespace Kubernetes' own, `v1`), its `kind` and:
+Every object has `apiVersion: projectcalico.org/v3` (a Namespace and Kubernetes' own Node have `v1`), its `kind` and:
 
 """
 
@@ -75,6 +75,10 @@ metadata:
   labels: {team: shop}
   annotations: {cni.projectcalico.org/ipv4pools: '["pods"]'}
 """,
+    "KubernetesNode": """\
+metadata: {name: a1, labels: {topology.kubernetes.io/zone: east}}
+spec: {podCIDR: 10.244.1.0/24, podCIDRs: [10.244.1.0/24], taints: [{key: maintenance, effect: NoSchedule}]}
+""",
     "BGPFilter": """\
 metadata: {name: no-default}
 spec:
@@ -91,7 +95,11 @@ def reference() -> str:
     """The page, Markdown."""
     told: dict[type, str] = {}
     metadata = _table(_rows("metadata", Metadata, told, "all kinds"))
-    return _HEAD + metadata + "".join(_section(kind, schema, told) for kind, schema in KINDS.items())
+    return (
+        _HEAD
+        + metadata
+        + "".join(_section(kind, schema, told) for kind, schema in {**KINDS, "KubernetesNode": KubernetesNode}.items())
+    )
 
 
 def _section(kind: str, schema: type[AnyResource], told: dict[type, str]) -> str:
@@ -100,8 +108,9 @@ def _section(kind: str, schema: type[AnyResource], told: dict[type, str]) -> str
     if struct is None:
         raise TypeError(kind)
     text = python.cleandoc(struct.__doc__ or "")
-    example = f"```yaml\napiVersion: {api_version(schema)}\nkind: {kind}\n{_EXAMPLES[kind]}```\n"
-    return f"\n## {kind}\n\n{text}\n\n{example}\n{_table(_rows('spec', struct, told, kind))}"
+    title, written = ("Node, `apiVersion: v1`", "Node") if schema is KubernetesNode else (kind, kind)
+    example = f"```yaml\napiVersion: {api_version(schema)}\nkind: {written}\n{_EXAMPLES[kind]}```\n"
+    return f"\n## {title}\n\n{text}\n\n{example}\n{_table(_rows('spec', struct, told, kind))}"
 
 
 def _rows(path: str, struct: type, told: dict[type, str], kind: str) -> Iterator[tuple[str, str, str, str]]:

@@ -10,7 +10,7 @@ import yaml
 
 from routed.manifest.document import add_core_schema
 from routed.model.codec import builtins
-from routed.model.resources import AnyResource
+from routed.model.resources import AnyResource, KubernetesNode
 
 
 class _Dumper(yaml.SafeDumper):
@@ -30,12 +30,12 @@ add_core_schema(_Dumper)
 
 def to_yaml(resource: AnyResource) -> str:
     """One resource as a YAML document."""
-    return _yaml(builtins(resource))
+    return _yaml(_manifest(resource))
 
 
 def to_json(resource: AnyResource) -> str:
     """One resource as indented JSON."""
-    return _json(builtins(resource))
+    return _json(_manifest(resource))
 
 
 def list_to_yaml(kind: str, resources: Sequence[AnyResource]) -> str:
@@ -48,8 +48,14 @@ def list_to_json(kind: str, resources: Sequence[AnyResource]) -> str:
     return _json(_list(kind, resources))
 
 
+def _manifest(resource: AnyResource) -> dict[str, Any]:
+    """As manifests have it."""
+    told = builtins(resource)
+    return {**told, "kind": "Node"} if isinstance(resource, KubernetesNode) else told
+
+
 def _list(kind: str, resources: Sequence[AnyResource]) -> dict[str, Any]:
-    return {"apiVersion": "projectcalico.org/v3", "kind": kind, "items": [builtins(item) for item in resources]}
+    return {"apiVersion": "projectcalico.org/v3", "kind": kind, "items": [_manifest(item) for item in resources]}
 
 
 def _yaml(value: dict[str, Any]) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
+import msgspec
+
 from routed.model.address import Address, AnyAddress, AnyHostAddress, AnyPrefix, Family, HostAddress, Prefix
 from routed.model.bgp_filter import BGPFilterSpec
 from routed.model.fields import Community
@@ -26,6 +28,7 @@ from routed.model.resources import (
     IPAMConfiguration,
     IPPool,
     IPReservation,
+    KubernetesNode,
     Namespace,
     Node,
 )
@@ -45,11 +48,13 @@ class Cluster:
     reserved: tuple[AnyPrefix, ...] = ()
     namespaces: Mapping[str, Namespace] = field(default_factory=dict[str, Namespace])
     affinities: Mapping[AnyPrefix, BlockAffinitySpec] = field(default_factory=dict[AnyPrefix, BlockAffinitySpec])
+    by_kubernetes: frozenset[str] = frozenset()  # nodes whose podCIDRs are those of Kubernetes' Node
 
     @classmethod
     def of(cls, resources: Iterable[AnyResource]) -> Cluster:
-        """Sort `resources` into their kinds."""
+        """Sort `resources` into their kinds. Nodes have what Kubernetes says of them where they say nothing."""
         nodes: dict[str, Node] = {}
+        kubernetes: list[KubernetesNode] = []
         pools: dict[str, IPPool] = {}
         peers: dict[str, BGPPeer] = {}
         filters: dict[str, BGPFilterSpec] = {}
@@ -61,6 +66,8 @@ class Cluster:
             match resource:
                 case Node():
                     nodes[resource.name] = resource
+                case KubernetesNode():
+                    kubernetes.append(resource)
                 case IPPool():
                     pools[resource.name] = resource
                 case BGPPeer():
@@ -79,9 +86,21 @@ class Cluster:
                     namespaces[resource.name] = resource
                 case BlockAffinity():
                     affinities[resource.spec.cidr] = resource.spec
-        return cls(nodes, pools, peers, bgp, filters, ipam, tuple(reserved), namespaces, affinities)
+        by_kubernetes = {
+            each.name
+            for each in kubernetes
+            if each.spec.stated and each.name in nodes and not nodes[each.name].spec.pod_cidrs
+        }
+        nodes |= {each.name: _with(nodes[each.name], each) for each in kubernetes if each.name in nodes}
+        return cls(
+            nodes, pools, peers, bgp, filters, ipam, tuple(reserved), namespaces, affinities, frozenset(by_kubernetes)
+        )
 
     # ---- nodes
+
+    def source_of_pod_cidrs(self, node: str) -> str:
+        """The kind of the resource that states the podCIDRs of `node`."""
+        return "KubernetesNode" if node in self.by_kubernetes else "Node"
 
     def address(self, node: str) -> HostAddress:
         """The node's own BGP address, with the length of its subnet."""
@@ -253,3 +272,11 @@ class Cluster:
                     elif ":" in word:
                         found[Community.parse(word)] = None
         return tuple(found)
+
+
+def _with(node: Node, other: KubernetesNode) -> Node:
+    """`node` with what Kubernetes says of it."""
+    labels = {**other.metadata.labels, **node.metadata.labels}
+    spec = msgspec.structs.replace(node.spec, pod_cidrs=node.spec.pod_cidrs or other.spec.stated)
+    metadata = msgspec.structs.replace(node.metadata, labels=labels)
+    return msgspec.structs.replace(node, metadata=metadata, spec=spec)

@@ -38,6 +38,8 @@ __all__ = [
     "IPPool",
     "IPPoolSpec",
     "IPReservation",
+    "KubernetesNode",
+    "KubernetesNodeSpec",
     "Metadata",
     "Name",
     "Namespace",
@@ -207,6 +209,33 @@ class Namespace(Resource, frozen=True, tag="Namespace", kw_only=True):
     spec: NamespaceSpec = NamespaceSpec()
 
 
+class KubernetesNodeSpec(Schema, frozen=True):
+    """What routed reads of Kubernetes' own Node. Whatever else is in one (taints, status, ...) is passed over.
+
+    Its podCIDRs count for the Node of the same name that states none, and a label for that Node where it has none of
+    that key. Both may state podCIDRs if they are the same.
+    """
+
+    pod_cidr: Annotated[
+        AnyPrefixField | None, Meta(description="The first of `podCIDRs`; enough where these are not written.")
+    ] = msgspec.field(name="podCIDR", default=None)
+    pod_cidrs: Annotated[tuple[AnyPrefixField, ...], Meta(description="Addresses of the node's pods.")] = msgspec.field(
+        name="podCIDRs", default=()
+    )
+
+    @property
+    def stated(self) -> tuple[AnyPrefixField, ...]:
+        """The podCIDRs, whichever way they are written."""
+        return self.pod_cidrs or (() if self.pod_cidr is None else (self.pod_cidr,))
+
+
+class KubernetesNode(Resource, frozen=True, tag="KubernetesNode", kw_only=True):
+    """Kubernetes' own Node, `apiVersion: v1`: a second source of podCIDRs and labels, by itself no member."""
+
+    api_version: Literal["v1"] = "v1"  # pyright: ignore[reportIncompatibleVariableOverride]
+    spec: KubernetesNodeSpec = KubernetesNodeSpec()
+
+
 AnyResource = (
     Node
     | IPPool
@@ -217,6 +246,7 @@ AnyResource = (
     | IPAMConfiguration
     | BlockAffinity
     | Namespace
+    | KubernetesNode
 )
 KINDS: dict[str, type[AnyResource]] = {
     "Node": Node,
@@ -228,4 +258,4 @@ KINDS: dict[str, type[AnyResource]] = {
     "IPAMConfiguration": IPAMConfiguration,
     "Namespace": Namespace,
 }
-"""The kinds that operators write."""
+"""The kinds that operators write; a manifest of a KubernetesNode says `kind: Node` too, with `apiVersion: v1`."""

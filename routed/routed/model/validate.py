@@ -18,6 +18,7 @@ from routed.model.resources import (
     EncapsulationMode,
     IPAMConfiguration,
     IPPool,
+    KubernetesNode,
     Node,
 )
 from routed.model.validate_bgp import configuration_problems, peer_problems, reflector_problems
@@ -58,7 +59,8 @@ def validate(resources: Iterable[AnyResource]) -> tuple[Problem, ...]:
         *configuration_problems(configurations, pools),
         *_node_addresses(nodes),
         *_pools(pools, nodes),
-        *_pod_cidrs(nodes, pools),
+        *_kubernetes(nodes, [resource for resource in every if isinstance(resource, KubernetesNode)]),
+        *_pod_cidrs(cluster, pools),
         *peer_problems(peers, cluster),
         *reflector_problems(nodes, cluster),
         *filter_problems(filters),
@@ -136,10 +138,25 @@ def _vxlan(pool: IPPool) -> Iterator[Problem]:
         yield Problem("IPPool", pool.name, "spec.vxlanMode", message, "set one of vxlanMode and ipipMode to Never")
 
 
-def _pod_cidrs(nodes: Iterable[Node], pools: Sequence[IPPool]) -> Iterator[Problem]:
+def _kubernetes(nodes: Iterable[Node], kubernetes: Iterable[KubernetesNode]) -> Iterator[Problem]:
+    """What Kubernetes' Nodes say must be what ours say, where both do."""
+    stated = {node.name: node.spec.pod_cidrs for node in nodes}
+    for node in kubernetes:
+        theirs, ours = node.spec.stated, stated.get(node.name, ())
+        if node.spec.pod_cidr not in (None, theirs[0] if theirs else None):
+            message = f"{node.spec.pod_cidr} is not the first of podCIDRs, {theirs[0]}"
+            yield Problem(node.kind, node.name, "spec.podCIDR", message, "Kubernetes writes both, and the same")
+        if theirs and ours and set(theirs) != set(ours):
+            listed = ", ".join(map(str, ours))
+            message = f"{', '.join(map(str, theirs))} contradicts the podCIDRs of Node {node.name}, {listed}"
+            hint = "make both the same, or take podCIDRs out of the Node (projectcalico.org/v3): then these count"
+            yield Problem(node.kind, node.name, "spec.podCIDRs", message, hint)
+
+
+def _pod_cidrs(cluster: Cluster, pools: Sequence[IPPool]) -> Iterator[Problem]:
     claims = [
-        _Claim(cidr, "Node", node.name, f"spec.podCIDRs[{index}]")
-        for node in nodes
+        _Claim(cidr, cluster.source_of_pod_cidrs(node.name), node.name, f"spec.podCIDRs[{index}]")
+        for node in cluster.nodes.values()
         for index, cidr in enumerate(node.spec.pod_cidrs)
     ]
     for inner, outer in _overlaps(claims):

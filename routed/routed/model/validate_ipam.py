@@ -79,7 +79,7 @@ def _claimed_and_stated(cluster: Cluster) -> Iterator[Problem]:
             index = cluster.nodes[name].spec.pod_cidrs.index(found)
             message = f"{found} overlaps {cidr}, a block that Node {affinity.node} has claimed"
             hint = "give another podCIDR, or remove the pods of that block first (routed ipam show)"
-            yield Problem("Node", name, f"spec.podCIDRs[{index}]", message, hint)
+            yield Problem(cluster.source_of_pod_cidrs(name), name, f"spec.podCIDRs[{index}]", message, hint)
 
 
 def _near(pool: IPPool, cidr: AnyPrefix) -> bool:

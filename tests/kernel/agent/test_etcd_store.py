@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,47 @@ def test_two_nodes_on_one_etcd_carry_pods_through_its_absence_and_follow_it_agai
     three = site.world.pod(site.two)
     assert three.address not in {one.address, two.address}
     until(lambda: one.reaches(three), 30)
+
+
+def journal(node: Node) -> Any:
+    return node.status()["journal"]
+
+
+def holder(site: Site, address: str) -> str | None:
+    """Whose `address` is, as etcd has it."""
+    done = site.two.routed("ipam", "show", address, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["addresses"][0].get("node")
+
+
+def test_pods_come_and_go_while_etcd_is_away_and_it_is_told_when_it_is_back_even_by_the_next_agent(site):
+    stays, goes, far = site.world.pod(site.one), site.world.pod(site.one), site.world.pod(site.two)
+    site.etcd.kill()
+    comes = site.world.pod(site.one)
+    until(lambda: comes.reaches(far) and far.reaches(comes), 30)
+    assert site.one.cni("DEL", goes.namespace.name, goes.namespace.path) == (0, {})
+    until(lambda: journal(site.one) == {"store_away": True, "waiting": 2, "lost": []}, 30)
+    assert any("2 changes wait in its journal" in problem for problem in site.one.status()["problems"])
+    assert "routed_ipam_journal_waiting 2.0" in site.one.http("/metrics", 9091)[1]
+
+    site.one.stop(signal.SIGKILL)
+    site.etcd.up()
+    site.one.start()
+    site.one.ready(60)
+    assert holder(site, comes.address) == "n1"
+    assert holder(site, goes.address) is None
+    assert journal(site.one)["waiting"] == 0
+    until(lambda: comes.reaches(far) and stays.reaches(far), 30)
+
+
+def test_an_etcd_that_stands_still_holds_no_pod_up_and_is_told_when_it_goes_on(site):
+    site.etcd.pause()
+    pods = [site.world.pod(site.one), site.world.pod(site.one)]
+    assert len({pod.address for pod in pods}) == 2
+    site.etcd.go_on()
+    until(lambda: not journal(site.one)["store_away"], 60)
+    assert [holder(site, pod.address) for pod in pods] == ["n1", "n1"]
+    until(lambda: not misses_the_store(site.one), 60)
 
 
 def test_an_agent_that_starts_while_etcd_is_away_says_so_and_ends(site):

@@ -133,7 +133,10 @@ class Node:
 
     def __init__(self, number: int, namespace: Namespace, directory: Path, store: str, **settings: Any) -> None:
         self.number, self.namespace, self.directory, self.store = number, namespace, directory, store
-        self.settings = {"node": f"n{number}", "store": store, "run_dir": str(directory / "run"), **settings}
+        self.settings = {
+            "node": f"n{number}", "store": store, "run_dir": str(directory / "run"),
+            "state_dir": str(directory / "state"), **settings,
+        }  # fmt: skip
         self.log = directory / "log"
         self.process: subprocess.Popen[bytes] | None = None
         self._notified: socket.socket | None = None

@@ -67,7 +67,7 @@ class Ours:
         self.store = f"sqlite://{place.directory}/store.db"
         self._settings: dict[str, Any] = {
             "node": node, "store": self.store, "run_dir": str(place.directory / "run"),
-            "secrets_dir": str(self.secrets), **settings,
+            "secrets_dir": str(self.secrets), "state_dir": str(place.directory / "state"), **settings,
         }  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 

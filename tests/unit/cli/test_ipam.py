@@ -16,6 +16,7 @@ from routed.model.resources import IPPool, IPPoolSpec, Metadata, Node, NodeBGPSp
 from routed.store.resources import apply, delete, read_resources
 from routed.store.sqlite import SqliteStore
 
+from .agents import serving
 from .conftest import Run
 
 POOL = IPPool(metadata=Metadata("pods"), spec=IPPoolSpec(ip_network("10.1.0.0/28"), block_size=30))
@@ -107,3 +108,34 @@ def test_gc_gives_back_what_a_gone_node_had(run: Run, tmp_path: Path):
     assert result.out.endswith("3 addresses and 2 blocks given back\n")
     assert run("ipam", "check").out == "clean: 0 blocks, 0 addresses in use\n"
     assert json.loads(run("ipam", "gc", "--json").out) == {"addresses": [], "blocks": []}
+
+
+def test_gc_gives_back_what_the_agent_of_this_node_sees_without_an_interface_and_what_is_nobody_elses(
+    run: Run, given: list[IPv4Address], monkeypatch: pytest.MonkeyPatch
+):
+    def status(_: dict[str, str]) -> tuple[int, bytes]:
+        leaks = [{"handle": "h1", "addresses": [str(given[1])], "seconds": 70.0}, {"handle": "unknown"}]
+        return 200, json.dumps({"node": "a", "leaks": leaks}).encode()
+
+    with serving({"/status": status}) as port:
+        monkeypatch.setenv("ROUTED_HEALTH_PORT", str(port))
+        assert run("ipam", "gc", "--dry-run").out.splitlines()[0] == f"{given[1]} of h1 on node a"
+        result = run("ipam", "gc", "--grace", "0")
+    assert result.out.endswith("1 addresses and 0 blocks given back\n")
+    assert run("ipam", "show", given[1]).out.startswith(f"{given[1]} is free")
+    assert run("ipam", "show", given[0]).out.startswith(f"{given[0]} is held by h0")
+
+
+def test_gc_leaves_a_handle_whose_interface_is_there_when_it_looks_again(
+    run: Run, given: list[IPv4Address], monkeypatch: pytest.MonkeyPatch
+):
+    looks: list[None] = []
+
+    def status(_: dict[str, str]) -> tuple[int, bytes]:
+        looks.append(None)
+        return 200, json.dumps({"node": "a", "leaks": [{"handle": "h1"}] if len(looks) == 1 else []}).encode()
+
+    with serving({"/status": status}) as port:
+        monkeypatch.setenv("ROUTED_HEALTH_PORT", str(port))
+        assert run("ipam", "gc", "--grace", "0").out == "nothing to give back\n"
+    assert run("ipam", "show", given[1]).out.startswith(f"{given[1]} is held by h1")

@@ -122,7 +122,7 @@ class Agent:
         self._log = directory / "log"
         self._notify = fitting(directory / "notify")
         self._env = env
-        values = {"node": name, "store": f"sqlite://{store}", "run_dir": str(directory)}
+        values = {"node": name, "store": f"sqlite://{store}", "run_dir": str(directory), "state_dir": str(directory)}
         # a JSON string is a TOML basic string
         lines = (f"{key} = {json.dumps(value)}\n" for key, value in values.items())
         self._config.write_text("".join(lines), encoding="utf-8")
