@@ -40,13 +40,13 @@ def in_namespace(name: str, *argv: str) -> str:
     return sh("nsenter", f"--net=/run/netns/{name}", *argv)
 
 
-def wait_for(what: str, check: Callable[[], bool], seconds: float) -> None:
-    """Return when `check` holds; fail with `what` after `seconds`."""
+def wait_for(what: str, check: Callable[[], bool], seconds: float, pause: float = 0.005) -> None:
+    """Return when `check` holds, asked every `pause` seconds; fail with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not check():
         if time.monotonic() > deadline:
             raise SystemExit(f"bench: {what}: not within {seconds} s")
-        time.sleep(0.005)
+        time.sleep(pause)
 
 
 @dataclass
@@ -299,21 +299,31 @@ def under(key: str, limit: float, meaning: str) -> Figure:
     return Figure(key, meaning, f"< {limit:g}", lambda value: value < limit)
 
 
-def main(name: str, figures: Sequence[Figure], measure: Callable[[bool], tuple[Mapping[str, float], Json]]) -> None:
-    """Parse the common options, measure, print. Exits 0 when every figure was taken, met or not."""
-    parser = argparse.ArgumentParser(prog=f"./dev bench {name}")
+def main(
+    name: str,
+    figures: Sequence[Figure],
+    measure: Callable[[bool], tuple[Mapping[str, float], Json]],
+    parents: Sequence[argparse.ArgumentParser] = (),
+) -> None:
+    """Parse the common options, measure, print. Exits 0 when every figure was taken, met or not.
+
+    `measure` takes whether it is to be quick and returns figures and detail; what the detail has as `machine` is said
+    of the machine, in place of what was found out about it. `parents` have the options that only this benchmark has.
+    """
+    parser = argparse.ArgumentParser(prog=f"./dev bench {name}", parents=list(parents))
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else")
     parser.add_argument("--quick", action="store_true", help="the short form: fewer repeats, no targets")
     options = parser.parse_args()
     if os.geteuid():
         raise SystemExit("bench: makes network namespaces on this kernel: run it as root")
     taken, detail = measure(options.quick)
+    where = {**machine(), **detail.pop("machine", {})}
     missing = [figure.key for figure in figures if figure.key not in taken]
     if missing:
         raise SystemExit(f"bench: no figure for {', '.join(missing)}")
     if options.json:
         rounded = {key: round(value, 4) for key, value in taken.items()}
-        print(json.dumps({"name": name, "figures": rounded, "detail": detail, "machine": machine()}))
+        print(json.dumps({"name": name, "figures": rounded, "detail": detail, "machine": where}))
         return
     print(f"{'figure':<24}{'value':>10}  {'target':<16}meaning")
     for figure in figures:

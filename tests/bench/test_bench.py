@@ -65,15 +65,25 @@ KEYS = {
         "etcd_writes_per_assign",
         "etcd_50_nodes_seconds",
     },
+    "modes": {
+        "direct_vs_bare_throughput",
+        "direct_vs_bare_latency",
+        "ipip_vs_vxlan_throughput",
+        "ipip_vs_vxlan_latency",
+    },
     "start": {"ready_seconds", "cni_add_vs_ptp", "agent_rss_mb"},
 }
 
+FILES = {"modes": {"README.md", *(f"{c}.{kind}" for c in ("tcp-throughput", "udp-latency") for kind in ("png", "svg"))}}
+
 
 @pytest.mark.parametrize("name", sorted(KEYS))
-def test_the_short_form_prints_one_object_with_every_figure(name: str) -> None:
+def test_the_short_form_prints_one_object_with_every_figure(name: str, tmp_path: Path) -> None:
     script = Path(__file__).parent / f"bench_{name}.py"
+    files = FILES.get(name, set())
+    more = ["--write", str(tmp_path)] if files else []
     done = subprocess.run(
-        [sys.executable, str(script), "--quick", "--json"], capture_output=True, text=True, timeout=300
+        [sys.executable, str(script), "--quick", "--json", *more], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     value = json.loads(done.stdout)
@@ -82,3 +92,4 @@ def test_the_short_form_prints_one_object_with_every_figure(name: str) -> None:
     assert all(isinstance(figure, int | float) and figure >= 0 for figure in value["figures"].values())
     assert {key for key, figure in value["figures"].items() if not figure} <= MAY_BE_ZERO
     assert value["machine"]["cpus"] > 0
+    assert {file.name for file in tmp_path.iterdir() if file.stat().st_size} == files

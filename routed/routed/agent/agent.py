@@ -36,6 +36,7 @@ from routed.agent.notify import notify
 from routed.agent.pages import serve
 from routed.agent.path_source import PathSource
 from routed.agent.programmer import Programmer
+from routed.agent.recording.recorder import RecordedProgrammer, RecordedRouting, Recorder
 from routed.agent.routing import Routing
 from routed.agent.status import Observation, TunnelDevice
 from routed.agent.tunnel_address import TunnelAddress
@@ -92,17 +93,23 @@ class Agent:
         kernel: asyncio.Lock,
         *,
         now: Callable[[], float] = time.monotonic,
+        recorder: Recorder | None = None,
     ) -> None:
         """`kernel` is held while the kernel is read and written, and by the plugin, which has its own thread, while it
         takes a pod's route away: between the two, that would look like damage. It makes routes at any time: the
-        endpoint is announced before, and `_view` asks for the endpoints after the kernel was read.
+        endpoint is announced before, and `_view` asks for the endpoints after the kernel was read. What decides is told
+        to `recorder`, if there is one.
         """
         self._config = config
         self._settings = settings
         self._parts = parts
         self._kernel = kernel
         self._now = now
-        self._routing = Routing(config, parts.speaker, parts.bfd, now)
+        self._routing = (
+            Routing(config, parts.speaker, parts.bfd, now)
+            if recorder is None
+            else RecordedRouting(config, parts.speaker, parts.bfd, recorder)
+        )
         self._around: tuple[object, ...] = ()
         self._hops: frozenset[AnyAddress] = frozenset()
         self._note = ""  # how the speaker runs, if not as it should
@@ -118,7 +125,11 @@ class Agent:
         self._tally = Tally()
         self._faults = Faults()
         self._gate = Gate(config.bgp_sync_seconds, holds_routes=True)
-        self._programmer = Programmer(parts.dataplane, self._view, config.resync_seconds)
+        self._programmer = (
+            Programmer(parts.dataplane, self._view, config.resync_seconds)
+            if recorder is None
+            else RecordedProgrammer(parts.dataplane, self._view, config.resync_seconds, recorder)
+        )
         self._fail_over = FailOver(self._programmer, kernel, lambda: self._gate.may_write)
         self._explainer = Explainer(
             config.node,
@@ -371,7 +382,7 @@ class Agent:
                     self._firewall.want(self._cluster, pods)
                     for family in Family:
                         assigned = (host(pod.address) for pod in pods if Family.of(pod.address) is family)
-                        self._routing.rib.set_assigned(frozenset(assigned), family)
+                        self._routing.assign(family, frozenset(assigned))
                     borrowed = (each for each in self._parts.allocator.borrowed() if each.version == 4)
                     self._routing.borrow(frozenset(map(host, borrowed)))
                     await self._routing.settle()

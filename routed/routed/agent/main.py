@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from routed.agent.agent import Agent, Parts
+from routed.agent.recording.recorder import Recorder
 from routed.config import AgentConfig
 from routed.errors import ConflictError, EnvironmentFault, OperatorError, RoutedError
 from routed.ipam.allocator import Allocator
@@ -35,8 +36,11 @@ STORE_SECONDS = 5.0  # a pod waits so long for the store; then its address comes
 SWITCH_SECONDS = 0.0002  # between threads that compute
 
 
-def run(config: AgentConfig) -> int:
-    """Run the agent until it is told to stop; its exit status. Raises RoutedError when it cannot start or go on."""
+def run(config: AgentConfig, record: Path | None = None) -> int:
+    """Run the agent until it is told to stop; its exit status. Raises RoutedError when it cannot start or go on.
+
+    `record`: a file to which every input of what decides is written, for `routed replay`.
+    """
     # Who wires a pod asks the kernel some forty times, and gets the interpreter back each time only when the event loop
     # lets go of it: at the default of 5 ms a round of the reconciler, short as it is, would cost a pod ten of them.
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -46,7 +50,7 @@ def run(config: AgentConfig) -> int:
         raise OperatorError("the agent changes routes, links and namespaces: it needs root", hint="run it as root")
     with _alone(config.run_dir):
         try:
-            asyncio.run(_run(config))
+            asyncio.run(_run(config, record))
         except (RoutedError, OSError):
             raise
         except Exception:  # the terminal gets a sentence; whoever repairs it needs to know where it was
@@ -78,7 +82,7 @@ def _alone(run_dir: Path) -> Generator[None]:
         os.close(lock)
 
 
-async def _run(config: AgentConfig) -> None:
+async def _run(config: AgentConfig, record: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -121,7 +125,10 @@ async def _run(config: AgentConfig) -> None:
         server = Server(config.run_dir / "cni.sock", plugin.handle)
         server.check()  # it starts last, when an address is assigned already
         parts = Parts(store, speaker, dataplane, monitor, firewall, allocator, plugin, bfd)
-        agent = Agent(config, settings, parts, kernel)
+        recorder = None if record is None else stack.enter_context(Recorder(record))
+        if recorder is not None:
+            recorder.start(config, settings)
+        agent = Agent(config, settings, parts, kernel, recorder=recorder)
 
         async def serve_plugin() -> None:
             await plugin.repair()

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
 
 from routed.agent.flapping import Flapping
 from routed.agent.neighbourhood import Neighbourhood
 from routed.config import AgentConfig
 from routed.model.address import Address, AnyAddress, Family
-from routed.model.bgp import LogSeverity
+from routed.model.bgp import LogSeverity, SecretKeySelector
 from routed.model.cluster import Cluster
 from routed.secret_files import SecretFiles
 from routed_bgp.adj_rib_out import AdjRibOut, Sending
-from routed_bgp.bfd.client import Bfd
 from routed_bgp.bfd.ledger import BfdChange
 from routed_bgp.bfd.messages import BfdSession
 from routed_bgp.dialect import agreed
@@ -49,10 +49,42 @@ _BFD_DOWN = (6, 10)  # RFC 9384
 _OTHER_CHANGE = (6, 6)  # RFC 4486: what comes nearest to a link that is down
 
 
+class Watcher(Protocol):
+    """What has neighbours watched by BFD."""
+
+    async def set(self, wanted: Collection[BfdSession], /) -> None:
+        """Watch exactly these, from now on."""
+        ...
+
+
+class PasswordSource(Protocol):
+    """Where passwords are; see `SecretFiles`."""
+
+    def forget(self) -> None:
+        """Nothing of what was read before counts for `changed`."""
+        ...
+
+    def changed(self) -> bool:
+        """Whether one that was asked for is another by now, or has come."""
+        ...
+
+    def __call__(self, wanted: SecretKeySelector) -> str:
+        """The password. Raises a RoutedError where there is none."""
+        ...
+
+
 class Routing:
     """See the module. `settle` is to be called after anything that can change the tables; `handle` does so itself."""
 
-    def __init__(self, config: AgentConfig, speaker: Speaker, bfd: Bfd, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        speaker: Speaker,
+        bfd: Watcher,
+        now: Callable[[], float],
+        secrets: PasswordSource | None = None,
+    ) -> None:
+        """Passwords are the files in the configuration's `secrets_dir`, unless there are other `secrets`."""
         preferences = Preferences(
             config.bgp_member_local_pref, config.bgp_fabric_local_pref, config.bgp_stale_paths_yield
         )
@@ -62,7 +94,7 @@ class Routing:
         self._speaker = speaker
         self._bfd = bfd
         self._now = now
-        self._secrets = SecretFiles(config.secrets_dir)
+        self._secrets: PasswordSource = SecretFiles(config.secrets_dir) if secrets is None else secrets
         self._cluster = Cluster()
         self._peerings: dict[AnyAddress, tuple[Session, PeerPolicy]] = {}
         self._opens: dict[AnyAddress, Open] = {}  # of the sessions that are up
@@ -267,6 +299,10 @@ class Routing:
     def release(self) -> None:
         """Everything was learned that a reflector has to pass on: peers may be told that their table is whole."""
         self._send(self.out.release())
+
+    def assign(self, family: Family, addresses: frozenset[Nlri]) -> None:
+        """Exactly these are the addresses of this node's pods in `family`: nobody else has them. `settle` follows."""
+        self.rib.set_assigned(addresses, family)
 
     def borrow(self, addresses: frozenset[Nlri]) -> None:
         """Originate these addresses too, which are of other nodes' blocks."""

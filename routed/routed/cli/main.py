@@ -31,6 +31,7 @@ _COMMANDS = {  # name -> module, what it does
     "node": ("routed.cli.node", "look after a node: status, drain, undrain, cleanup, install, uninstall"),
     "store": ("routed.cli.store", "look after the store: check, backup, restore, migrate"),
     "agent": ("routed.cli.agent", "run this node's agent in the foreground"),
+    "replay": ("routed.cli.replay", "what a recorded agent decided (routed agent --record FILE)"),
     "lab": ("routed_lab.cli", "run a topology on this machine: up, check, exec, inspect, restart, down, run"),
 }
 

@@ -139,6 +139,7 @@ class Node:
         }  # fmt: skip
         self.log = directory / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.record: Path | None = None  # where the agent is to write what it is told
         self._notified: socket.socket | None = None
         directory.mkdir()
         self.plugin = write_plugin(directory / "bin", directory / "run/cni.sock", connect_seconds=10.0)
@@ -161,9 +162,10 @@ class Node:
         path.unlink(missing_ok=True)
         self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notified.bind(str(path))
+        recording = ("--record", str(self.record)) if self.record else ()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._argv("agent"), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                self._argv("agent", *recording), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env={**os.environ, "NOTIFY_SOCKET": str(path)},
             )  # fmt: skip
 
