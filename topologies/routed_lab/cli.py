@@ -167,7 +167,10 @@ def _raise(client: Client, topology: Topology, args: argparse.Namespace, kernel:
         file=str(topology.path),
         variant=_variant(args),
         kernel="host" if kernel == "host" else "uml",
+        environment=dict(topology.variables),
     )
+    for warning in topology.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     try:
         client.call(request, progress)
     except RoutedError:
@@ -358,7 +361,7 @@ def _down(lab: str, file: Path) -> int:
     except OperatorError:
         client.forget(lab)
         if os.geteuid() == 0:  # a lab on the host kernel whose keeper was killed has left its namespaces
-            launch.sweep(str(file), launch.RUNNER)
+            launch.sweep(lab, launch.RUNNER)
         print(f'lab "{lab}" is not up', file=sys.stderr)
         return 0
     with connection:

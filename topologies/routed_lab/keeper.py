@@ -278,7 +278,7 @@ class Keeper:
             await self._see_off(runner)
         if self._settings.kernel == "host" and not orderly:
             try:
-                launch.sweep(self._settings.file, self._settings.runner)  # blocks: nobody is served any more
+                launch.sweep(self._settings.lab, self._settings.runner)  # blocks: nobody is served any more
                 trouble = None
             except RoutedError as error:
                 trouble = trouble or wire.failed(0, error)

@@ -19,7 +19,9 @@ SWEEP_SECONDS: Final = 60.0
 """How long removing what a killed lab left in the host kernel may take."""
 
 _SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PRELOADED = frozenset({"bridge", "ipip", "veth", "vxlan"})  # named as their link kind; others load when asked for
+_PRELOADED = frozenset(
+    {"bridge", "dummy", "ipip", "veth", "vxlan"}
+)  # named as their link kind; others load when asked for
 
 
 RUNNER: Final = (sys.executable, "-m", "routed_lab.runner")
@@ -76,12 +78,12 @@ def start_keeper(settings: Settings) -> socket.socket:
     return leash
 
 
-def sweep(file: str, runner: Iterable[str]) -> None:
-    """Remove what a lab that was killed has left in the host kernel; nothing if it left nothing. For root.
+def sweep(lab: str, runner: Iterable[str]) -> None:
+    """Remove what the lab of that name, killed, has left in the host kernel; nothing if it left nothing. For root.
 
     Raises the runner's error, or EnvironmentFault when it gives no answer.
     """
-    request = wire.encode(wire.Down(id=1, file=file))
+    request = wire.encode(wire.Down(id=1, lab=lab))
     try:
         done = subprocess.run(
             tuple(runner),
@@ -92,7 +94,7 @@ def sweep(file: str, runner: Iterable[str]) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise EnvironmentFault(f"removing what the lab of {file} left took more than {SWEEP_SECONDS:g} s") from None
+        raise EnvironmentFault(f"removing what the lab {lab} left took more than {SWEEP_SECONDS:g} s") from None
     for line in done.stdout.splitlines():
         answer = wire.decode_answer(line)
         if isinstance(answer, wire.Failed):

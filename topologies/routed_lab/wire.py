@@ -59,12 +59,14 @@ class Up(_Message, frozen=True, tag="up"):
 
     `variant` are absolute paths of resources that go on top of those of the file. `kernel` says where the runner runs.
     `leftovers` allows it to remove what an earlier run of the same lab, which was killed, left in the kernel.
+    `environment` are variables that the file mentions, which the runner's own shell may not have.
     """
 
     file: str
     variant: tuple[str, ...] = ()
     kernel: Literal["host", "uml"] = "uml"
     leftovers: bool = True
+    environment: dict[str, str] = {}
 
 
 class Check(_Message, frozen=True, tag="check"):
@@ -95,11 +97,11 @@ class Restart(_Message, frozen=True, tag="restart"):
 class Down(_Message, frozen=True, tag="down"):
     """Remove all that the lab made; the runner ends after the answer.
 
-    With `file`, to a runner that has had no `Up`: remove what an earlier run of that lab, which was killed, left in the
-    kernel the runner runs on.
+    With `lab`, to a runner that has had no `Up`: remove what an earlier run of the lab of that name, which was killed,
+    left in the kernel the runner runs on. Its file is not asked, which may be broken or gone by now.
     """
 
-    file: str | None = None
+    lab: str | None = None
 
 
 class Signal(_Message, frozen=True, tag="signal"):

@@ -34,6 +34,7 @@ spec: {bgp: {ipv4Address: 10.1.1.11/24, asNumber: 64512}, podCIDRs: [10.244.1.0/
 LAB = """\
 name: CASE
 topology:
+  defaults: {kind: linux}
   nodes:
     tor:
       labels: {routed.role: router, routed.config: tor.conf}
@@ -50,6 +51,7 @@ topology:
 ROUTERS_ONLY = """\
 name: CASE
 topology:
+  defaults: {kind: linux}
   nodes:
     left:
       labels: {routed.role: router, routed.config: tor.conf}
@@ -129,7 +131,7 @@ def test_a_command_of_the_file_that_fails_is_shown_with_its_place_and_words(foun
     case = found["command"]
 
     assert case["status"] == 1
-    assert "command.clab.yml:8: exec of one: ip address add 10.1.1.11/24 dev eth7 ended with status 1" in case["said"]
+    assert "command.clab.yml:9: exec of one: ip address add 10.1.1.11/24 dev eth7 ended with status 1" in case["said"]
     assert 'Cannot find device "eth7"' in case["said"]
 
 

@@ -99,7 +99,10 @@ def test_defaults_kinds_and_nodes_are_merged_as_containerlab_does(load):
         )
     )
 
-    assert lab.nodes["tor"].env == {"A": "defaults", "B": "kind"}
+    assert {key: value for key, value in (lab.nodes["tor"].env or {}).items() if len(key) == 1} == {
+        "A": "defaults",
+        "B": "kind",
+    }
     assert lab.nodes["tor"].commands[:2] == (("first",), ("second", "and a half"))
     assert len(lab.nodes["tor"].commands) == 3
 
@@ -120,6 +123,7 @@ def test_the_topologies_that_ship_are_read(name: str):
     assert len(lab.members) == 4
     assert len(lab.pods) == 8
     assert lab.needs == {"veth", "bridge", "ipip"}
+    assert lab.warnings == ()
     assert {node.rack for node in lab.members} == {"a", "b"}
 
 
@@ -129,26 +133,29 @@ def test_the_topologies_that_ship_are_read(name: str):
         pytest.param(
             "      exec:\n",
             "      exce:\n",
-            'small.clab.yml:7: unknown key "exce" in node tor; allowed: kind',
+            'small.clab.yml:7:7: unknown key "exce" in node tor; allowed: kind',
             id="node key",
         ),
         pytest.param("      exec:\n", "      exce:\n", 'did you mean "exec"?', id="node key, hint"),
         pytest.param(
-            "name: small\n", "name: small\nmgmt: {}\n", ':2: unknown key "mgmt" in the topology file', id="top"
+            "name: small\n", "name: small\nmgnt: {}\n", ':2:1: unknown key "mgnt" in the topology file', id="top"
         ),
         pytest.param(
-            "  links:\n", "  link:\n", ':12: unknown key "link" in topology; allowed: defaults', id="topology"
+            "  links:\n", "  link:\n", ':12:3: unknown key "link" in topology; allowed: defaults', id="topology"
         ),
         pytest.param("name: small\n", "", 'the topology file has no "name"', id="no name"),
         pytest.param("name: small", "name: a/b", 'the name of the lab is "a/b", expected letters', id="lab name"),
         pytest.param("    one:", "    One:", 'the name of a node is "One", expected lower-case', id="node name"),
         pytest.param(
-            "    one:", "    tor:", ':9: key "tor" of nodes was given before, on line 4', id="two of one name"
+            "    one:", "    tor:", ':9:5: key "tor" of nodes was given before, on line 4', id="two of one name"
         ),
         pytest.param("tor.conf", "gone.conf", "label routed.config of node tor names gone.conf, but", id="no file"),
-        pytest.param(", routed.config: tor.conf", "", ":5: router tor has no label routed.config", id="no config"),
+        pytest.param(", routed.config: tor.conf", "", ":5:7: router tor has no label routed.config", id="no config"),
         pytest.param(
-            "role: router", "role: switch", 'routed.role of node tor is "switch", expected node or', id="role"
+            "role: router",
+            "role: switch",
+            'routed.role of node tor is "switch", expected node, router or plain',
+            id="role",
         ),
         pytest.param(
             "routed.role: router, ", "", "node tor has no label routed.role, expected node or router", id="no role"
@@ -160,7 +167,7 @@ def test_the_topologies_that_ship_are_read(name: str):
             "router, ", 'router, routed.pods: "1", ', "router tor has the label routed.pods", id="router's pods"
         ),
         pytest.param(
-            "kind: linux", "kind: srl", 'node tor is of kind "srl"; this lab makes only kind linux', id="kind"
+            "kind: linux", "kind: srl", 'node tor is of kind "srl"; this lab makes only linux, bridge, ext', id="kind"
         ),
         pytest.param(', "one:eth1"', "", "link 1 has 1 end (tor:eth1), expected two", id="one end"),
         pytest.param(
@@ -170,7 +177,7 @@ def test_the_topologies_that_ship_are_read(name: str):
         pytest.param("one:eth1", "one", 'an end of link 1 is "one", expected NODE:INTERFACE', id="no interface"),
         pytest.param("one:eth1", "one:" + "e" * 16, "at most 15 characters", id="interface too long"),
         pytest.param("ip address", "ip 'address", "is no command line: No closing quotation", id="quotes"),
-        pytest.param("name: small", "name: [small", "small.clab.yml:2: not YAML", id="no YAML"),
+        pytest.param("name: small", "name: [small", "small.clab.yml:2:9: not YAML", id="no YAML"),
         pytest.param("name: small", "name: " + "[" * 200_000, "small.clab.yml:1: not YAML: nested", id="too deep"),
         pytest.param("    one:", "    one: 1\n    two:", "node one is the text", id="no mapping"),
     ],
@@ -182,7 +189,7 @@ def test_what_is_wrong_with_a_file_is_said_with_its_place(load, before: str, aft
 
 
 def test_a_pod_and_a_node_of_one_name_are_refused(load):
-    more = indent("one-pod1:\n  labels: {routed.role: router, routed.config: tor.conf}\n", "    ")
+    more = indent("one-pod1:\n  kind: linux\n  labels: {routed.role: router, routed.config: tor.conf}\n", "    ")
 
     message = refusal(load, LAB.replace("  links:\n", f"{more}  links:\n"))
 

@@ -18,12 +18,19 @@ JSON = st.recursive(
     max_leaves=12,
 )
 REQUESTS: st.SearchStrategy[wire.Request] = st.one_of(
-    st.builds(wire.Up, id=IDS, file=TEXT, kernel=st.sampled_from(("host", "uml")), leftovers=st.booleans()),
+    st.builds(
+        wire.Up,
+        id=IDS,
+        file=TEXT,
+        kernel=st.sampled_from(("host", "uml")),
+        leftovers=st.booleans(),
+        environment=st.dictionaries(TEXT, TEXT),
+    ),
     st.builds(wire.Check, id=IDS, without_tor=st.none() | TEXT),
     st.builds(wire.Exec, id=IDS, node=TEXT, argv=st.lists(TEXT), tty=st.booleans(), stdin=st.booleans()),
     st.builds(wire.Inspect, id=IDS),
     st.builds(wire.Restart, id=IDS, node=TEXT),
-    st.builds(wire.Down, id=IDS, file=st.none() | TEXT),
+    st.builds(wire.Down, id=IDS, lab=st.none() | TEXT),
     st.builds(wire.Signal, id=IDS, number=st.integers(1, 64)),
     st.builds(wire.Stdin, id=IDS, data=st.binary(), eof=st.booleans()),
 )

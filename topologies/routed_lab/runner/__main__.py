@@ -92,12 +92,12 @@ class Runner:
             case wire.Up():
                 await self._up(request, progress)
                 return None
-            case wire.Down(file=file):
+            case wire.Down(lab=name):
                 if self._building is not None:  # it takes down itself what it has built so far
                     self._building.cancel()
                     await asyncio.gather(self._building, return_exceptions=True)
-                if self._lab is None and file is not None:
-                    _sweep(Path(file))
+                if self._lab is None and name is not None:
+                    _sweep(name)
                 await self._down(progress)
                 return None
             case wire.Check(without_tor=without_tor):
@@ -128,7 +128,7 @@ class Runner:
         from routed_lab.runner.directory import RunDirectory
         from routed_lab.runner.lab import Lab
 
-        loaded = topology.load(Path(request.file), request.variant)
+        loaded = topology.load(Path(request.file), request.variant, {**os.environ, **request.environment})
         lab = self._lab = Lab(loaded, RunDirectory.claim(loaded.name, leftovers=request.leftovers))
         self._building = self._tasks[request.id]
         try:
@@ -170,12 +170,11 @@ class Runner:
             del self._programs[request.id]
 
 
-def _sweep(file: Path) -> None:
-    """Remove what a killed run of the lab of `file` left in this kernel; ConflictError when the lab is up."""
-    from routed_lab import topology
+def _sweep(lab: str) -> None:
+    """Remove what a killed run of `lab` left in this kernel; ConflictError when the lab is up."""
     from routed_lab.runner.directory import RunDirectory
 
-    RunDirectory.claim(topology.load(file).name, leftovers=True).remove()
+    RunDirectory.claim(lab, leftovers=True).remove()
 
 
 def _quiet(text: str) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final, Self
 
 from routed.errors import ConflictError, EnvironmentFault
-from routed_lab.runner import namespace
+from routed_lab.runner import links, namespace
 
 HOME: Final = Path("/run/routed-runner")
 _RECORD: Final = "namespaces"
+_INTERFACES: Final = "interfaces"
 
 
 class RunDirectory:
@@ -62,8 +63,25 @@ class RunDirectory:
                 record.write(f"{name}\n")
         return namespace.create(name)
 
+    @property
+    def alias(self) -> str:
+        """What marks the lab's own interfaces on the machine."""
+        return f"routed lab {self.path.name}"
+
+    def record_interface(self, name: str) -> None:
+        """Note an interface that the lab is about to have on the machine itself, for `clear`."""
+        with (self.path / _INTERFACES).open("a", encoding="utf-8") as record:
+            record.write(f"{name}\n")
+
     def clear(self) -> None:
-        """Remove the recorded namespaces and end the processes in them, whoever started those."""
+        """Remove what is recorded: the interfaces that bear the lab's mark, and the namespaces with all processes in
+        them, whoever started those.
+        """
+        interfaces = self.path / _INTERFACES
+        if interfaces.exists():
+            for name in interfaces.read_text(encoding="utf-8").splitlines():
+                links.delete(Path("/proc/self/ns/net"), name, self.alias)
+            interfaces.unlink()
         record = self.path / _RECORD
         if not record.exists():
             return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from routed.errors import RoutedError
 from routed_lab import birdc
 from routed_lab.runner import links
-from routed_lab.topology import Role
+from routed_lab.topology import HOST, Role
 
 if TYPE_CHECKING:
     from routed_lab.runner.lab import Lab
@@ -28,14 +28,15 @@ async def inspect(lab: Lab) -> dict[str, Json]:
 async def _node(lab: Lab, node: LabNode) -> dict[str, Json]:
     daemon = lab.birds.get(node.name) or lab.agents.get(node.name)
     child = daemon.child if daemon is not None else None
-    namespace = lab.namespaces[node.name]
+    namespace = lab.namespace_of(node.name)
+    holder = lab.topology.holder(node.name)
     held: dict[str, Json] = {}
     for interface, addresses in links.addresses(namespace).items():
         held[interface] = [*addresses]
     told: dict[str, Json] = {
         "role": str(node.role),
         "rack": node.rack,
-        "namespace": namespace.name,
+        "namespace": holder if holder == HOST else lab.topology.namespace(holder),
         "pid": child.pid if child is not None and child.alive else None,
         "addresses": held,
     }
@@ -45,7 +46,7 @@ async def _node(lab: Lab, node: LabNode) -> dict[str, Json]:
             for pod, wired in lab.pods.items()
             if pod.node == node.name
         ]
-    else:
+    elif node.role is Role.ROUTER:
         told["sessions"] = await _sessions(lab, node.name)
     return told
 

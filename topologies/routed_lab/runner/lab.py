@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from routed.errors import EnvironmentFault, OperatorError, RoutedError
 from routed_lab.runner import links, namespace, process
 from routed_lab.runner.daemons import Agent, Bird, Daemon, environment
 from routed_lab.runner.directory import RunDirectory
+from routed_lab.runner.mounts import Furnished
+from routed_lab.runner.network import Network
 from routed_lab.runner.pods import Plugin
-from routed_lab.topology import LabNode, Pod, Topology
-
-if TYPE_CHECKING:
-    from routed_lab.runner.process import Child
+from routed_lab.runner.process import Child
+from routed_lab.runner.stages import Stages
+from routed_lab.topology import HOST, LabNode, Pod, Role, Stage, Topology
 
 Progress = Callable[[str], None]
 _COMMAND: Final = 30.0  # seconds an `exec` line may take
+_GRACE: Final = 2.0  # seconds that the program of a plain node has for its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,11 @@ class Lab:
 
     def __init__(self, topology: Topology, directory: RunDirectory) -> None:
         self.topology = topology
-        self.namespaces: dict[str, Path] = {}
+        self._network = Network(topology, directory)
+        self._stages = Stages(topology.nodes.values())
+        self._furnished: dict[str, Furnished] = {}
+        self._programs: dict[str, Child] = {}
+        self._ends: set[asyncio.Task[None]] = set()
         self.birds: dict[str, Bird] = {}
         self.agents: dict[str, Agent] = {}
         self.pods: dict[Pod, Wired] = {}
@@ -54,13 +62,11 @@ class Lab:
         progress(f"checking the configurations of {len(topology.routers)} routers")
         await together(*(self._check(router) for router in topology.routers))
         progress(f"making {len(topology.nodes)} namespaces and {len(topology.links)} links")
+        self._network.make()
         for node in topology.nodes.values():
             self._home(node.name).mkdir(exist_ok=True)
-            made = self._directory.make(topology.namespace(node.name))
-            self.namespaces[node.name] = made
-            links.forward(made)
-        links.connect(topology.links, self.namespaces)
-        await together(*(self._commands(node) for node in topology.nodes.values()))
+            if node.binds:
+                self._furnished[node.name] = Furnished(node.name, node.binds, self._home(node.name) / "mounts")
         progress("applying the resources")
         await self._apply(self._store)
         progress(f"starting {len(topology.routers)} routers and {len(topology.members)} agents")
@@ -87,10 +93,7 @@ class Lab:
                 self._home(node.name),
                 environment(node.env),
             )
-        await together(
-            *(bird.start(progress) for bird in self.birds.values()),
-            *(self._populate(node, progress) for node in topology.members),
-        )
+        await together(*(self._live(node, progress) for node in topology.nodes.values()))
         self.require_alive()
         for name, child in self._children().items():
             self._guard(name, child)
@@ -102,6 +105,12 @@ class Lab:
         await asyncio.gather(*(self._unwire(node, progress) for node in self.topology.members))
         progress("stopping the agents and routers")
         await asyncio.gather(*(daemon.stop() for daemon in self._daemons().values()))
+        await asyncio.gather(*(program.stop(_GRACE) for program in self._programs.values()))
+        for task in self._ends:
+            task.cancel()
+        await asyncio.gather(*self._ends, return_exceptions=True)
+        for furnished in self._furnished.values():
+            furnished.close()
         self._directory.clear()
         self._directory.remove()
 
@@ -134,11 +143,11 @@ class Lab:
     def namespace_of(self, name: str) -> Path:
         """The namespace of a node, router or pod; OperatorError when the lab has none of that name."""
         pods = {pod.name: wired.namespace for pod, wired in self.pods.items()}
-        found = self.namespaces.get(name) or pods.get(name)
+        found = self._network.places.get(name) or pods.get(name)
         if found is None:
             raise OperatorError(
                 f'"{name}" is neither a node nor a pod of lab {self.topology.name}',
-                hint=f"it has {', '.join((*self.namespaces, *pods))}",
+                hint=f"it has {', '.join((*self.topology.nodes, *pods))}",
             )
         return found
 
@@ -149,6 +158,11 @@ class Lab:
             return environment(None)
         store = {"ROUTED_STORE": f"sqlite://{self._store}"} if name in self.agents else {}
         return environment({**store, **(node.env or {})})
+
+    @property
+    def namespaces(self) -> Mapping[str, Path]:
+        """The network namespaces of the nodes that have one of their own."""
+        return self._network.namespaces
 
     def _guard(self, name: str, child: Child | None) -> None:
         """Tell the runner's log when a daemon of the finished lab ends by itself."""
@@ -174,23 +188,84 @@ class Lab:
         self._home(router.name).mkdir(exist_ok=True)
         await Bird.check(router.config, self._home(router.name) / "check.log")
 
-    async def _commands(self, node: LabNode) -> None:
-        log = self._home(node.name) / "exec.log"
-        for command in node.commands:
-            what = f"exec of {node.name}: {' '.join(command)}"
-            status = await process.run(
-                what,
-                command,
-                namespace=self.namespaces[node.name],
-                env=environment(node.env),
-                log=log,
-                limit=_COMMAND,
+    async def _live(self, node: LabNode, progress: Progress) -> None:
+        """Take a node through its stages, each when the topology file lets it."""
+        async with self._stage(node, Stage.CREATE):
+            if node.role is Role.PLAIN and node.program:
+                self._start_program(node)
+        async with self._stage(node, Stage.CREATE_LINKS):
+            self._network.raise_links(node)
+        async with self._stage(node, Stage.CONFIGURE):
+            for command in node.commands:
+                await self._command(node, command)
+        async with self._stage(node, Stage.HEALTHY):
+            if node.role is Role.ROUTER:
+                await self.birds[node.name].start(progress)
+            elif node.role is Role.NODE:
+                await self._populate(node, progress)
+
+    @asynccontextmanager
+    async def _stage(self, node: LabNode, stage: Stage) -> AsyncGenerator[None]:
+        commands = node.stage_commands.get(stage, ())
+        await self._stages.may_enter(node, stage)
+        for command in commands:
+            if not command.on_exit:
+                await self._command(node, command.argv, on_host=command.on_host)
+        yield
+        for command in commands:
+            if command.on_exit:
+                await self._command(node, command.argv, on_host=command.on_host)
+        self._stages.complete(node, stage)
+
+    def _start_program(self, node: LabNode) -> None:
+        """Start what the node's `entrypoint` and `cmd` say; whoever waits for its end is told of that."""
+        seen = environment(node.env)
+        if not node.binds and shutil.which(node.program[0], path=seen["PATH"]) is None:
+            raise OperatorError(
+                f"{self.topology.path}:{node.line}: node {node.name} runs {node.program[0]}, which this machine lacks",
+                hint="install it, or correct the keys cmd and entrypoint",
             )
-            if status:
-                raise OperatorError(
-                    f"{self.topology.path}:{node.line}: {what} ended with status {status}{process.tail(log)}",
-                    hint="correct the line under the node's key exec",
-                )
+        child = self._programs[node.name] = Child(
+            f"program of {node.name}",
+            self._among_binds(node, node.program),
+            namespace=self._network.places[node.name],
+            env=seen,
+            log=self._home(node.name) / "log",
+        )
+        task = asyncio.create_task(self._end(node, child))
+        self._ends.add(task)
+
+    async def _end(self, node: LabNode, child: Child) -> None:
+        status = await child.wait()
+        if status and not self._ending:
+            print(child.died(), file=sys.stderr, flush=True)
+        try:
+            async with self._stage(node, Stage.EXIT):
+                pass
+        except RoutedError as error:
+            print(error, file=sys.stderr, flush=True)
+
+    def _among_binds(self, node: LabNode, argv: Sequence[str]) -> Sequence[str]:
+        furnished = self._furnished.get(node.name)
+        return argv if furnished is None else furnished.argv(argv)
+
+    async def _command(self, node: LabNode, command: Sequence[str], *, on_host: bool = False) -> None:
+        """Run a command that the file has for the node, in the node or on the machine."""
+        log = self._home(node.name) / "exec.log"
+        what = f"exec of {node.name}: {' '.join(command)}"
+        status = await process.run(
+            what,
+            command if on_host else self._among_binds(node, command),
+            namespace=self._network.places[HOST if on_host else node.name],
+            env=environment(node.env),
+            log=log,
+            limit=_COMMAND,
+        )
+        if status:
+            raise OperatorError(
+                f"{self.topology.path}:{node.line}: {what} ended with status {status}{process.tail(log)}",
+                hint="correct the line under the node's key exec",
+            )
 
     async def _apply(self, store: Path) -> None:
         from routed.store.resources import apply

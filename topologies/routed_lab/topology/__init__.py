@@ -5,6 +5,39 @@ judges by.
 """
 
 from routed_lab.topology.load import load
-from routed_lab.topology.model import End, LabNode, Link, Pod, Role, Topology
+from routed_lab.topology.model import (
+    HOST,
+    MANAGEMENT,
+    Bind,
+    Dummy,
+    End,
+    Kind,
+    LabNode,
+    Link,
+    Management,
+    Pod,
+    Role,
+    Stage,
+    StageCommand,
+    Step,
+    Topology,
+)
 
-__all__ = ["End", "LabNode", "Link", "Pod", "Role", "Topology", "load"]
+__all__ = [
+    "HOST",
+    "MANAGEMENT",
+    "Bind",
+    "Dummy",
+    "End",
+    "Kind",
+    "LabNode",
+    "Link",
+    "Management",
+    "Pod",
+    "Role",
+    "Stage",
+    "StageCommand",
+    "Step",
+    "Topology",
+    "load",
+]

@@ -1,50 +1,91 @@
 """Read a `*.clab.yml` and what it names. Reading the files is the only I/O here.
 
-Format: https://containerlab.dev/manual/topo-def-file/, of which the keys below are understood; what stands in
-`defaults`, `kinds` and the node itself is merged as containerlab does: maps by key, lists one after the other, the rest
-by the most special. `image`, `group` and `binds` are for containerlab alone: a lab of namespaces runs the machine's own
-programs and reads a router's configuration by its label.
+Format: https://containerlab.dev/manual/topo-def-file/, read in containerlab's own order (core/file.go): the Go
+template, then the shell's variables, then YAML, of which every key is known or refused. The parts are modules:
+`template`, `substitution`, `document`, `keys`, `inheritance`, `nodes`, `stages`, `links`, `management`.
 """
 
 from __future__ import annotations
 
+import os
 import re
-import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from routed.errors import OperatorError
+from routed.manifest.document import SyntaxFault, documents
 from routed.manifest.read import Manifest, locate, read_files
 from routed.model.resources import AnyResource
 from routed.model.validate import validate
+from routed_lab.topology import git, stages, substitution, template
 from routed_lab.topology.document import Value, parse
-from routed_lab.topology.model import End, LabNode, Link, Role, Topology
+from routed_lab.topology.inheritance import Settings, inherit, settings
+from routed_lab.topology.keys import Warnings
+from routed_lab.topology.links import Links, links, mentions
+from routed_lab.topology.management import management
+from routed_lab.topology.model import HOST, MANAGEMENT, Kind, LabNode, Management, Role, Topology
+from routed_lab.topology.nodes import Reader, kind_of
+from routed_lab.topology.surroundings import Surroundings
 
-_NODE_KEYS = ("kind", "image", "group", "binds", "labels", "exec", "env")
-_TOPOLOGY_KEYS = ("defaults", "kinds", "nodes", "links")
-_LABELS = ("routed.role", "routed.rack", "routed.pods", "routed.config")
+_TOP_KEYS = ("name", "prefix", "mgmt", "settings", "topology", "debug")
+_TOPOLOGY_KEYS = ("defaults", "kinds", "groups", "nodes", "links")
 _LAB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # a node is a resource too: RFC 1123 label
-_INTERFACE = re.compile(r"[^\s/:]{1,15}")  # IFNAMSIZ less its NUL, dev_valid_name() in net/core/dev.c
-_MOST_PODS = 250
 
 
-def load(path: Path, variant: Sequence[str] = ()) -> Topology:
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """A node of the file: its key, its mapping, and all that it has."""
+
+    key: Value
+    place: Value
+    settings: Settings
+
+
+def load(path: Path, variant: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Topology:
     """Return the lab that the file at `path` describes, checked against itself and its resources.
 
     `variant` names files or directories of resources that go on top of those which the file names, as if applied
-    afterwards: of the same kind and name, theirs is the one. Raises OperatorError with file, line and what was
-    expected.
+    afterwards: of the same kind and name, theirs is the one. `environment` are the variables that the file may use,
+    this process's own if not given. Raises OperatorError with file, line and what was expected.
     """
-    document = parse(_read(path, "topology"), path).named("the topology file")
-    top = document.fields(("name", "prefix", "topology"), required=("name", "topology"))
-    name = _matching(top["name"], "name of the lab", _LAB_NAME, "letters, digits, '-', '_' and '.', at most 63")
-    prefix = _prefix(top.get("prefix"))
+    known = os.environ if environment is None else environment
+    text = _read(path, "topology")
+    document = parse(_expand(path, text, known), path).named("the topology file")
+    top = document.fields(_TOP_KEYS, required=("name", "topology"))
+    name = _name(top["name"])
+    warnings = Warnings()
+    if "settings" in top:
+        warnings.say("settings", top["settings"], "certificates are for the vendors' network operating systems")
+    around = Surroundings(
+        directory=path.parent,
+        lab=name,
+        environment=known,
+        home=Path.home(),
+        exists=Path.exists,
+        is_file=Path.is_file,
+        read=lambda file: _read(file, "env-file"),
+    )
     keys = top["topology"].named("topology").fields(_TOPOLOGY_KEYS, required=("nodes",))
-    nodes = _nodes(keys)
-    links = _links(keys["links"], nodes) if "links" in keys else ()
-    topology = Topology(path, name, prefix, nodes, links, _resources(nodes, variant))
+    prefix = _prefix(top.get("prefix"))
+    nodes, own = _nodes(keys, around, warnings)
+    nodes = _joined(nodes, own, lambda node: Topology(path, name, prefix, {}, (), ()).namespace(node))
+    stages.check(nodes, {node: value.place for node, value in own.items()})
+    managed = _management(top.get("mgmt"), keys, nodes, own, warnings)
+    has_eth0 = dict.fromkeys(managed.addresses, "its interface in the management network") if managed else {}
+    found = links(keys["links"], nodes, has_eth0) if "links" in keys else Links()
+    topology = Topology(
+        path,
+        name,
+        prefix,
+        nodes,
+        found.cables,
+        _resources(nodes, variant),
+        found.dummies,
+        managed,
+        warnings.texts,
+        substitution.used(text, known),
+    )
     _check_members(topology)
     _check_namespaces(topology)
     return topology
@@ -59,173 +100,138 @@ def _read(path: Path, what: str) -> str:
         raise OperatorError(f"{path}: the {what} is not UTF-8 text: byte {error.start}") from error
 
 
-def _matching(value: Value, what: str, pattern: re.Pattern[str], expected: str) -> str:
+def _expand(path: Path, text: str, environment: Mapping[str, str]) -> str:
+    """The text with its template carried out and the variables put in."""
+    try:
+        if template.is_template(text):
+            text = template.render(text, _template_variables(path))
+        return substitution.substitute(text, environment)
+    except substitution.SubstitutionFault as fault:
+        raise OperatorError(
+            f"{path}:{fault.line}:{fault.column}: {fault.message}",
+            hint='of Go templates this lab takes {{ .variable }} and {{ "text" }}; write $$ for a dollar sign',
+        ) from fault
+
+
+def _template_variables(path: Path) -> template.Variables:
+    """What FILE_vars.yaml, .yml or .json beside the topology holds; nothing if there is none."""
+    for ending in (".yaml", ".yml", ".json"):
+        file = path.with_name(f"{path.stem}_vars{ending}")
+        if not file.exists():
+            continue
+        try:
+            found = next(documents(_read(file, "template's variables")), None)
+        except SyntaxFault as fault:
+            raise OperatorError(f"{file}:{fault.line}: {fault.message}") from fault
+        value = found.value if found is not None else {}
+        if not isinstance(value, dict):
+            raise OperatorError(f"{file}: expected a mapping of names to values")
+        return value
+    return {}
+
+
+def _name(value: Value) -> str:
     text = value.text()
-    if not pattern.fullmatch(text):
-        raise value.error(f'the {what} is "{text}", expected {expected}')
+    if git.MAGIC.search(text):
+        text = git.named(text, value.file.parent)
+    if not _LAB_NAME.fullmatch(text):
+        raise value.error(f'the name of the lab is "{text}", expected letters, digits, "-", "_" and ".", at most 63')
     return text
 
 
 def _prefix(value: Value | None) -> str:
-    """Containerlab's rule: `clab` unless the file says otherwise; `__lab-name` for the lab's name alone."""
+    """`clab` unless the file says otherwise; `__lab-name` for the lab's name alone, the empty text for none."""
     if value is None:
         return "clab"
-    if value.text() == "__lab-name":
-        return "__lab-name"
-    return _matching(value, "prefix", _LAB_NAME, 'letters, digits, "-", "_" and ".", or "__lab-name"')
+    text = value.text()
+    if text in ("", "__lab-name") or _LAB_NAME.fullmatch(text):
+        return text
+    raise value.error(f'the prefix is "{text}", expected letters, digits, "-", "_" and ".", "__lab-name" or ""')
 
 
-@dataclass(slots=True)
-class _Settings:
-    """What `defaults`, a kind or a node sets. `labels` and `config` keep their place for later errors."""
-
-    kind: Value | None = None
-    labels: dict[str, Value] = field(default_factory=dict[str, Value])
-    commands: tuple[tuple[str, ...], ...] = ()
-    env: dict[str, str] = field(default_factory=dict[str, str])
-
-    def over(self, base: _Settings) -> _Settings:
-        """These settings on top of `base`."""
-        return _Settings(
-            self.kind or base.kind, base.labels | self.labels, base.commands + self.commands, base.env | self.env
-        )
-
-
-def _settings(value: Value) -> _Settings:
-    keys = value.fields(_NODE_KEYS)
-    for name in ("image", "group"):
-        if name in keys:
-            keys[name].text()
-    if "binds" in keys:
-        for bind in keys["binds"].list():
-            bind.text()
-    return _Settings(
-        kind=keys.get("kind"),
-        labels={key.text(): label for key, label in keys["labels"].items()} if "labels" in keys else {},
-        commands=tuple(map(_command, keys["exec"].list())) if "exec" in keys else (),
-        env={key.text(): text.text() for key, text in keys["env"].items()} if "env" in keys else {},
-    )
-
-
-def _command(value: Value) -> tuple[str, ...]:
-    try:
-        words = tuple(shlex.split(value.text()))
-    except ValueError as error:
-        raise value.error(f"{value.what} is no command line: {error}: {value.text()}") from error
-    if not words:
-        raise value.error(f"{value.what} is an empty command line")
-    return words
-
-
-def _nodes(keys: dict[str, Value]) -> dict[str, LabNode]:
-    defaults = _settings(keys["defaults"].named("defaults")) if "defaults" in keys else _Settings()
-    kinds: dict[str, _Settings] = {}
-    if "kinds" in keys:
-        kinds = {
-            name: _settings(value.named(f"kind {name}")) for name, value in keys["kinds"].fields(("linux",)).items()
-        }
-    nodes: dict[str, LabNode] = {}
+def _nodes(
+    keys: Mapping[str, Value], around: Surroundings, warnings: Warnings
+) -> tuple[dict[str, LabNode], dict[str, _Described]]:
+    """The nodes but for clusters, which are nothing by themselves, and what each was made of."""
+    defaults = settings(keys["defaults"].named("defaults"), warnings) if "defaults" in keys else Settings()
+    kinds, groups = (_levels(keys.get(key), key[:-1], warnings) for key in ("kinds", "groups"))
+    described: dict[str, _Described] = {}
+    clusters: dict[str, Settings] = {}
     for key, value in keys["nodes"].named("nodes").items():
-        name = _matching(key, "name of a node", _NODE_NAME, "lower-case letters, digits and '-', at most 63")
-        nodes[name] = _node(name, value.named(f"node {name}"), key.line, defaults, kinds)
-    if not nodes:
+        node = value.named(f"node {key.text()}")
+        whole = inherit(settings(node, warnings), defaults, kinds, groups)
+        if kind_of(key.text(), node, whole) is Kind.CLUSTER:
+            clusters[key.text()] = whole
+        else:
+            described[key.text()] = _Described(key, node, whole)
+    if not described:
         raise keys["nodes"].error("the topology has no nodes")
-    return nodes
+    reader = Reader(around, warnings, clusters)
+    return {name: reader.node(it.key, it.place, it.settings) for name, it in described.items()}, described
 
 
-def _node(name: str, value: Value, line: int, defaults: _Settings, kinds: dict[str, _Settings]) -> LabNode:
-    own = _settings(value)
-    kind = own.kind or defaults.kind
-    if kind is not None and kind.text() != "linux":
-        raise kind.error(f'node {name} is of kind "{kind.text()}"; this lab makes only kind linux')
-    settings = own.over(kinds.get("linux", _Settings()).over(defaults))
-    labels = settings.labels
-    for key, label in labels.items():
-        if key.startswith("routed.") and key not in _LABELS:
-            raise label.error(f'unknown label "{key}" of node {name}; allowed: {", ".join(_LABELS)}')
-    role = _role(name, value, labels)
-    config = labels.get("routed.config")
-    if role is Role.ROUTER:
-        if "routed.pods" in labels:
-            raise labels["routed.pods"].error(f"router {name} has the label routed.pods; only nodes have pods")
-        if config is None:
-            raise value.error(
-                f"router {name} has no label routed.config", hint="name its BIRD configuration, relative to this file"
+def _levels(value: Value | None, what: str, warnings: Warnings) -> dict[str, Settings]:
+    if value is None:
+        return {}
+    items = value.named(f"{what}s").items()
+    return {key.text(): settings(level.named(f"{what} {key.text()}"), warnings) for key, level in items}
+
+
+def _joined(
+    nodes: Mapping[str, LabNode], described: Mapping[str, _Described], container: Callable[[str], str]
+) -> dict[str, LabNode]:
+    """The nodes with `network-mode: container:X` resolved: X is a node, or a node's container by its whole name."""
+    by_container = {container(name): name for name in nodes}
+    found: dict[str, LabNode] = {}
+    for name, node in nodes.items():
+        if node.joins is None:
+            found[name] = node
+            continue
+        place = described[name].settings.scalars.get("network-mode", described[name].place)
+        other = node.joins if node.joins in nodes else by_container.get(node.joins, node.joins)
+        if node.kind is not Kind.HOST and node.role is Role.NODE:
+            raise place.error(f"node {name} has the role node, and pods need a network namespace of their own")
+        if node.sysctls:
+            raise place.error(
+                f"node {name} has sysctls, and its network namespace is that of {other}",
+                hint="set them at the node whose namespace it is",
             )
-    return LabNode(
-        name=name,
-        role=role,
-        line=line,
-        rack=labels["routed.rack"].text() if "routed.rack" in labels else None,
-        pods=_pods(name, labels.get("routed.pods")),
-        config=None if config is None else _config(name, config),
-        commands=settings.commands,
-        env=settings.env,
-    )
+        if other != HOST:
+            if other not in nodes:
+                raise place.error(
+                    f'node {name} joins "{other}", which the topology does not have; it has {", ".join(nodes)}'
+                )
+            if nodes[other].kind not in (Kind.LINUX, Kind.EXTERNAL):
+                raise place.error(f"node {name} joins {other}, which is of kind {nodes[other].kind} and no container")
+        found[name] = replace(node, joins=other)
+    for name in found:
+        _check_ends(name, found, described)
+    return found
 
 
-def _role(name: str, value: Value, labels: dict[str, Value]) -> Role:
-    expected = " or ".join(Role)
-    label = labels.get("routed.role")
-    if label is None:
-        raise value.error(f"node {name} has no label routed.role, expected {expected}")
-    try:
-        return Role(label.text())
-    except ValueError:
-        raise label.error(f'label routed.role of node {name} is "{label.text()}", expected {expected}') from None
+def _check_ends(name: str, nodes: Mapping[str, LabNode], described: Mapping[str, _Described]) -> None:
+    """A node that joins one that joins it has no namespace at all."""
+    seen = [name]
+    while (other := nodes[seen[-1]].joins) is not None and other != HOST:
+        if other in seen:
+            circle = " -> ".join((*seen, other))
+            raise described[name].place.error(f"nodes join one another's network namespaces in a circle: {circle}")
+        seen.append(other)
 
 
-def _pods(name: str, label: Value | None) -> int:
-    if label is None:
-        return 0
-    text = label.text()
-    if not re.fullmatch(r"[0-9]{1,3}", text) or int(text) > _MOST_PODS:
-        raise label.error(f'label routed.pods of node {name} is "{text}", expected a number from 0 to {_MOST_PODS}')
-    return int(text)
-
-
-def _config(name: str, label: Value) -> Path:
-    path = label.file.parent / label.text()
-    if not path.is_file():
-        raise label.error(
-            f"label routed.config of node {name} names {label.text()}, but {path} is no file",
-            hint="the path is relative to the topology file",
-        )
-    return path
-
-
-def _links(value: Value, nodes: dict[str, LabNode]) -> tuple[Link, ...]:
-    taken: dict[End, int] = {}
-    links: list[Link] = []
-    for number, item in enumerate(value.named("links").list(), 1):
-        link = item.named(f"link {number}")
-        endpoints = link.fields(("endpoints",), required=("endpoints",))["endpoints"].named(f"link {number}").list()
-        if len(endpoints) != 2:
-            ends = ", ".join(end.text() for end in endpoints) or "none"
-            raise link.error(
-                f"link {number} has {len(endpoints)} end{'s' * (len(endpoints) != 1)} ({ends}), expected two",
-                hint='write endpoints: ["NODE:INTERFACE", "NODE:INTERFACE"]',
-            )
-        left, right = (_end(end.named(f"an end of link {number}"), nodes, taken) for end in endpoints)
-        links.append(Link(left, right))
-    return tuple(links)
-
-
-def _end(value: Value, nodes: dict[str, LabNode], taken: dict[End, int]) -> End:
-    node, colon, interface = value.text().partition(":")
-    if not colon or not _INTERFACE.fullmatch(interface) or interface in (".", "..", "lo"):
-        raise value.error(
-            f'{value.what} is "{value.text()}", expected NODE:INTERFACE with an interface name of at most 15 characters'
-        )
-    if node not in nodes:
-        raise value.error(
-            f'{value.what} is at node "{node}", which the topology does not have; it has {", ".join(nodes)}'
-        )
-    end = End(node, interface)
-    if end in taken:
-        raise value.error(f"{value.what} is at {end}, which is in use on line {taken[end]}; an interface has one cable")
-    taken[end] = value.line
-    return end
+def _management(
+    mgmt: Value | None,
+    keys: Mapping[str, Value],
+    nodes: Mapping[str, LabNode],
+    described: Mapping[str, _Described],
+    warnings: Warnings,
+) -> Management | None:
+    """The management network if the file wants one."""
+    own = {name: it.settings for name, it in described.items()}
+    wanted = mgmt is not None or any(key in it.scalars for it in own.values() for key in ("mgmt-ipv4", "mgmt-ipv6"))
+    if not wanted and ("links" not in keys or not mentions(keys["links"], MANAGEMENT)):
+        return None
+    return management(mgmt, nodes, own, warnings)
 
 
 def _resources(nodes: dict[str, LabNode], variant: Sequence[str]) -> tuple[AnyResource, ...]:

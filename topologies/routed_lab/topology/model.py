@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
+from typing import Final
 
 from routed.model.cluster import Cluster
 from routed.model.resources import AnyResource, EncapsulationMode
+
+HOST: Final = "host"
+"""What links call the machine: the network namespace that the lab's runner was started in."""
+
+MANAGEMENT: Final = "mgmt-net"
+"""What links call the management bridge."""
+
+DEFAULT_MTU: Final = 9500
+"""Of the file's links, in bytes; containerlab's (constants.DefaultLinkMTU)."""
+
+
+class Kind(StrEnum):
+    """Which of containerlab's kinds a node is of: those that this lab makes."""
+
+    LINUX = "linux"
+    BRIDGE = "bridge"  # a Linux bridge, alone in a namespace or in another node's
+    EXTERNAL = "ext-container"  # elsewhere a container that somebody else made; here a node like linux
+    CLUSTER = "k8s-kind"  # elsewhere a Kubernetes cluster; here the ext-container nodes named after it
+    HOST = "host"  # the machine itself
 
 
 class Role(StrEnum):
@@ -17,6 +38,46 @@ class Role(StrEnum):
 
     NODE = "node"  # runs the agent, has pods, is a member of the cluster
     ROUTER = "router"  # runs BIRD, belongs to the fabric
+    PLAIN = "plain"  # runs what its `cmd` says, or nothing
+
+
+class Stage(StrEnum):
+    """The steps in which a node comes to life, in their order (containerlab's types.WaitForStage)."""
+
+    CREATE = "create"  # its program is started
+    CREATE_LINKS = "create-links"  # its interfaces are up
+    CONFIGURE = "configure"  # its `exec` ran
+    HEALTHY = "healthy"  # its router or agent is ready, its pods are wired
+    EXIT = "exit"  # its program has ended
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A node's stage: it is completed."""
+
+    node: str
+    stage: Stage
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.stage}"
+
+
+@dataclass(frozen=True, slots=True)
+class StageCommand:
+    """A command that runs when its node enters or leaves a stage, in the node or on the machine."""
+
+    argv: tuple[str, ...]
+    on_host: bool = False
+    on_exit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A file or directory that a node sees at `target`: `source` of the machine, an empty directory if that is None."""
+
+    target: str
+    source: Path | None = None
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +92,29 @@ class LabNode:
     config: Path | None = None  # label routed.config: a router's BIRD configuration, a node's resources
     commands: tuple[tuple[str, ...], ...] = ()  # key `exec`, each split into words, in the order they run
     env: Mapping[str, str] | None = None
+    kind: Kind = Kind.LINUX
+    image: str = ""
+    group: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    program: tuple[str, ...] = ()  # keys `entrypoint` and `cmd`
+    binds: tuple[Bind, ...] = ()
+    sysctls: Mapping[str, str] = field(default_factory=dict[str, str])
+    joins: str | None = None  # the node whose network namespace it is in, HOST for the machine's
+    delay: int = 0  # seconds that it starts later
+    waits: Mapping[Stage, tuple[Step, ...]] = field(default_factory=dict[Stage, tuple[Step, ...]])
+    stage_commands: Mapping[Stage, tuple[StageCommand, ...]] = field(
+        default_factory=dict[Stage, tuple[StageCommand, ...]]
+    )
+
+    @property
+    def bridge(self) -> str:
+        """The interface name of a bridge: what stands before `|`, which tells bridges of one name apart."""
+        return self.name.partition("|")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One end of a link: an interface of a node."""
+    """One end of a link: an interface of a node, of HOST or of MANAGEMENT."""
 
     node: str
     interface: str
@@ -46,15 +125,37 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A cable: a veth pair between two interfaces."""
+    """A cable: a veth pair between two interfaces. A `mac` is None where the kernel chooses."""
 
     left: End
     right: End
+    mtu: int = DEFAULT_MTU
+    left_mac: str | None = None
+    right_mac: str | None = None
 
     @property
     def ends(self) -> tuple[End, End]:
         """Both ends, in the file's order."""
         return self.left, self.right
+
+
+@dataclass(frozen=True, slots=True)
+class Dummy:
+    """An interface that leads nowhere."""
+
+    end: End
+    mtu: int = DEFAULT_MTU
+    mac: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Management:
+    """The management network: a bridge in a namespace of its own, and the addresses of everyone's eth0."""
+
+    bridge: str
+    mtu: int
+    gateways: tuple[IPv4Interface | IPv6Interface, ...]  # the bridge's own addresses
+    addresses: Mapping[str, tuple[IPv4Interface | IPv6Interface, ...]]  # by node
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,6 +183,10 @@ class Topology:
     nodes: Mapping[str, LabNode]
     links: tuple[Link, ...]
     resources: tuple[AnyResource, ...]
+    dummies: tuple[Dummy, ...] = ()
+    management: Management | None = None
+    warnings: tuple[str, ...] = ()  # what of the file has no effect here, each with its place
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])  # of the shell, which the file mentions
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -107,10 +212,14 @@ class Topology:
     def needs(self) -> frozenset[str]:
         """The kinds of link that the kernel must be able to make (IFLA_INFO_KIND).
 
-        `veth` for links and pods, what the file's `ip link add ... type KIND` commands make, and `ipip` or
-        `vxlan` when a pool may use such a tunnel.
+        `veth` for links and pods, `bridge` and `dummy` for such, what the file's `ip link add ... type KIND` commands
+        make, and `ipip` or `vxlan` when a pool may use such a tunnel.
         """
         kinds = {"veth"}
+        if self.management is not None or any(node.kind is Kind.BRIDGE for node in self.nodes.values()):
+            kinds.add("bridge")
+        if self.dummies:
+            kinds.add("dummy")
         for node in self.nodes.values():
             kinds.update(filter(None, map(_made_by, node.commands)))
         if any(pool.spec.ipip_mode is not EncapsulationMode.NEVER for pool in self.cluster.pools.values()):
@@ -120,11 +229,21 @@ class Topology:
         return frozenset(kinds)
 
     def interfaces(self, node: str) -> tuple[str, ...]:
-        """The interfaces that the file's links give `node`."""
-        return tuple(end.interface for link in self.links for end in link.ends if end.node == node)
+        """The interfaces that the file's links put into the network namespace of `node`."""
+        return tuple(end.interface for link in self.links for end in link.ends if self.holder(end.node) == node)
+
+    def holder(self, name: str) -> str:
+        """Whose network namespace node `name` is in: its own name, another's, HOST or MANAGEMENT."""
+        while (node := self.nodes.get(name)) is not None and node.joins is not None:
+            if node.joins == HOST:
+                return HOST
+            name = node.joins
+        return name
 
     def namespace(self, name: str) -> str:
         """The network namespace of a node or a pod, named as containerlab names a container."""
+        if not self.prefix:
+            return name
         if self.prefix == "__lab-name":
             return f"{self.name}-{name}"
         return f"{self.prefix}-{self.name}-{name}"
