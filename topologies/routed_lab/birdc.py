@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import ip_address
+
+from routed_lab.session import Session
 
 _ADDRESS = "Neighbor address:"
 _STATE = "BGP state:"
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A BGP protocol of BIRD: its name in the configuration, the neighbour, and the state (RFC 4271's, or Down)."""
-
-    protocol: str
-    neighbor: IPv4Address
-    state: str
-
-    @property
-    def established(self) -> bool:
-        """Whether the session carries routes."""
-        return self.state == "Established"
-
-
 def sessions(output: str) -> Iterator[Session]:
-    """The IPv4 BGP sessions in `output`, in BIRD's order."""
+    """The BGP sessions in `output`, in BIRD's order."""
     protocol: str | None = None
     state = ""
     for line in output.splitlines():
@@ -37,6 +24,6 @@ def sessions(output: str) -> Iterator[Session]:
             state = line.split(_STATE, 1)[1].strip()
         elif protocol is not None and line.strip().startswith(_ADDRESS):
             try:
-                yield Session(protocol, IPv4Address(line.split(_ADDRESS, 1)[1].strip().partition("%")[0]), state)
-            except ValueError:  # an IPv6 neighbour, which no node of a lab is
+                yield Session(protocol, ip_address(line.split(_ADDRESS, 1)[1].strip().partition("%")[0]), state)
+            except ValueError:  # a range of addresses, of which no neighbour has come yet
                 continue

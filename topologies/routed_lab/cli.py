@@ -25,6 +25,9 @@ kernel it needs root; on User-mode Linux (--kernel uml) it needs none, and chang
 """
 
 
+_NODE_MEMORY = 128  # MiB of the lab's own kernel per node: the agent with its ExaBGP, or a router
+
+
 class Subparsers(Protocol):
     """What `ArgumentParser.add_subparsers` returns; its own name is private."""
 
@@ -57,8 +60,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     """Add the commands `up`, `check`, ... to the parser of `lab`."""
     commands = parser.add_subparsers(dest="lab_command", metavar="COMMAND", required=True)
 
-    def command(name: str, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    def command(name: str, text: str, *aliases: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, aliases=aliases, help=text, description=text[0].upper() + text[1:] + ".")
         added.add_argument("file", type=Path, metavar="FILE", help="the topology, *.clab.yml")
         return added
 
@@ -87,18 +90,25 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         return added
 
     where = "where to run it; auto (default): the host's if it has the drivers and we are root, else uml"
-    kernel(variant(command("up", "bring the lab up and leave it in the background")), where)
+    kernel(variant(command("up", "bring the lab up and leave it in the background", "deploy")), where)
     check = command("check", "ping every pod pair and compare what the wire carried with what the topology implies")
     checking(check)
     kernel(check, "refuse unless the lab runs there; auto (default): wherever it runs")
     execute = command("exec", "run a program in a node or pod")
     execute.add_argument("node", metavar="NODE", help="a node of the topology, or a pod as inspect calls it")
     execute.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD", help="the program and its arguments")
+    shell = command("shell", "open a shell in a node or pod, on this terminal")
+    shell.add_argument("node", metavar="NODE", help="a node of the topology, or a pod as inspect calls it")
+    shell.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD", help="another program, such as vtysh")
+    logs = command("logs", "print what the daemons of a node have logged")
+    logs.add_argument("node", metavar="NODE", help="a node of the topology")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with what they log, until Ctrl-C")
+    command("validate", "read the topology and have each router read its configuration; nothing is made")
     command("inspect", "tell the nodes, the pods and the sessions of the routers").add_argument(
-        "--json", action="store_true", help="print one JSON object and nothing else"
+        "--json", action="store_true", help="print one JSON object, as containerlab does, and nothing else"
     )
     command("restart", "restart the daemon of a node, its kernel state untouched").add_argument("node", metavar="NODE")
-    command("down", "take the lab down; nothing of it remains")
+    command("down", "take the lab down; nothing of it remains", "destroy")
     run_all = command("run", "bring the lab up, check it and take it down again, even when interrupted")
     checking(run_all)
     kernel(variant(run_all), where)
@@ -115,22 +125,28 @@ def run(args: argparse.Namespace) -> int:
     try:
         topology = load(file, _variant(args))
     except OperatorError:
-        if args.lab_command != "down" or (lab := _up_from(file)) is None:
+        if args.lab_command not in ("down", "destroy") or (lab := _up_from(file)) is None:
             raise
         return _down(lab, file)  # a lab that is up does not depend on what its file says by now
     try:
         match args.lab_command:
-            case "up":
+            case "up" | "deploy":
                 return _up(topology, args)
             case "check":
                 return _check(topology, args)
             case "exec":
                 return _exec(topology, args)
+            case "shell":
+                return _shell(topology, args)
+            case "logs":
+                return _logs(topology, args)
+            case "validate":
+                return _validate(topology)
             case "inspect":
                 return _inspect(topology, args)
             case "restart":
                 return _restart(topology, args)
-            case "down":
+            case "down" | "destroy":
                 return _down(topology.name, file)
             case _:
                 return _run(topology, args)
@@ -152,6 +168,7 @@ def _start(topology: Topology, args: argparse.Namespace, *, leashed: bool) -> tu
         file=str(topology.path),
         kernel=kernel,
         needs=tuple(sorted(topology.needs)),
+        memory=f"{max(2048, 512 + _NODE_MEMORY * len(topology.nodes))}M",
         leashed=leashed,
     )
     return client.Client(launch.start_keeper(settings)), kernel
@@ -279,6 +296,28 @@ def _exec(topology: Topology, args: argparse.Namespace) -> int:
         return client.execute(args.node, argv)
 
 
+def _shell(topology: Topology, args: argparse.Namespace) -> int:
+    argv: list[str] = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
+    client, _ = _connect(topology)
+    with client:
+        return client.shell(args.node, argv or ["sh", "-c", "exec bash || exec sh"])
+
+
+def _logs(topology: Topology, args: argparse.Namespace) -> int:
+    client, _ = _connect(topology)
+    with client:
+        return client.logs(args.node, follow=args.follow)
+
+
+def _validate(topology: Topology) -> int:
+    from routed_lab.runner.validation import validate
+
+    validate(topology)
+    counts = f"{len(topology.nodes)} nodes, {len(topology.links)} links, {len(topology.pods)} pods"
+    print(f"{topology.path} is valid: {counts}")
+    return 0
+
+
 def _inspect(topology: Topology, args: argparse.Namespace) -> int:
     from routed_lab import report, wire
 
@@ -290,7 +329,7 @@ def _inspect(topology: Topology, args: argparse.Namespace) -> int:
         finally:
             progress.done()
     if args.json:
-        sys.stdout.write(json.dumps(value) + "\n")
+        sys.stdout.write(json.dumps(report.containers(value, card)) + "\n")
     else:
         print(f'lab "{card.lab}" is up since {card.started}, kernel {card.kernel}, from {card.file}')
         sys.stdout.write(_outline(value))

@@ -7,7 +7,9 @@ import os
 import select
 import signal
 import socket
+import termios
 import time
+import tty
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,8 +24,8 @@ from routed_lab import place, wire
 TICK: Final = 1.0
 """Seconds between two calls of a `waiting` function."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_PASSED_ON = frozenset(_SIGNALS)
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_SIGNALS = (*_PASSED_ON, signal.SIGWINCH)
 
 
 class _ExecResult(msgspec.Struct):
@@ -79,18 +81,50 @@ class Client:
 
         SIGINT, SIGTERM, SIGHUP and SIGQUIT are passed on to it meanwhile. Raises as `call` does.
         """
-        request = wire.Exec(id=self.new_id(), node=node, argv=list(argv), stdin=True)
+        return self._attend(wire.Exec(id=self.new_id(), node=node, argv=list(argv), stdin=True), stdin=True)
+
+    def logs(self, node: str, *, follow: bool) -> int:
+        """Print the log of a node's daemons, and with `follow` what comes to it until a signal; the exit status."""
+        return self._attend(wire.Logs(id=self.new_id(), node=node, follow=follow), stdin=False)
+
+    def shell(self, node: str, argv: Sequence[str]) -> int:
+        """Run a program in `node` on our terminal, as if it had been started here; without one as `execute` does."""
+        if not os.isatty(0):
+            return self.execute(node, argv)
+        size = os.get_terminal_size(0)
+        request = wire.Exec(
+            id=self.new_id(),
+            node=node,
+            argv=list(argv),
+            tty=True,
+            stdin=True,
+            rows=size.lines,
+            columns=size.columns,
+        )
+        before = termios.tcgetattr(0)
+        tty.setraw(0, termios.TCSADRAIN)  # what was typed ahead is for the shell
+        try:
+            return self._attend(request, stdin=True)
+        finally:
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+    def _attend(self, request: wire.Exec | wire.Logs, *, stdin: bool) -> int:
+        """Be the standard streams of a program in the lab until it ends, and pass signals on; its exit status."""
         with _caught_signals() as signals:
             self._send(request)
             poll = select.poll()
             poll.register(signals, select.POLLIN)
             poll.register(self._socket, select.POLLIN)
-            poll.register(0, select.POLLIN)
+            if stdin:
+                poll.register(0, select.POLLIN)
             while True:
                 ready = {fd for fd, _ in poll.poll()}
                 if signals in ready:
                     for number in os.read(signals, 64):
-                        if number in _PASSED_ON:
+                        if number == signal.SIGWINCH and os.isatty(0):
+                            size = os.get_terminal_size(0)
+                            self._send(wire.Resize(id=request.id, rows=size.lines, columns=size.columns))
+                        elif number in _PASSED_ON:
                             self._send(wire.Signal(id=request.id, number=number))
                 if 0 in ready:
                     data = _read_stdin()

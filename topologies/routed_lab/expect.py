@@ -45,7 +45,7 @@ _WRAPPED = (Encapsulation.IPIP, Encapsulation.VXLAN, Encapsulation.MIXED)
 
 @dataclass(frozen=True, slots=True)
 class TorSession:
-    """A session of `node` with a router of its own subnet."""
+    """A session of `node`, from its own address, with a router of a subnet that the node is in."""
 
     node: str
     router: str
@@ -76,9 +76,9 @@ def pairs(topology: Topology) -> tuple[Pair, ...]:
     return tuple(permutations(topology.pods, 2))
 
 
-def addresses(node: LabNode) -> frozenset[IPv4Address]:
-    """The addresses that the file's `ip address add ... dev ...` commands give `node`."""
-    found: set[IPv4Address] = set()
+def addresses(node: LabNode) -> tuple[IPv4Interface, ...]:
+    """The addresses that the file's `ip address add ... dev ...` commands give `node`, with their subnets."""
+    found: dict[IPv4Interface, None] = {}
     for command in node.commands:
         words = [word for word in command[1:] if not word.startswith("-")]
         if command[0].rpartition("/")[2] != "ip" or not {"add", "replace"} & set(words):
@@ -87,25 +87,28 @@ def addresses(node: LabNode) -> frozenset[IPv4Address]:
             continue
         for word in words[2:]:
             try:
-                found.add(IPv4Interface(word).ip)
+                found[IPv4Interface(word)] = None
             except ValueError:
                 continue
             break
-    return frozenset(found)
+    return tuple(found)
 
 
 def tor_sessions(topology: Topology) -> tuple[TorSession, ...]:
-    """The sessions that BGPPeers make between a node and a router of the file in the node's own subnet."""
-    owner = {address: router.name for router in topology.routers for address in addresses(router)}
+    """The sessions that BGPPeers make between a node and a router of the file in a subnet that the node is in."""
+    owner = {address.ip: router.name for router in topology.routers for address in addresses(router)}
     cluster = topology.cluster
-    return tuple(
-        TorSession(name, owner[found.address], found.address, cluster.address(name).ip)
-        for name in cluster.nodes
-        for found in adjacencies(cluster, name)
-        if isinstance(found.address, IPv4Address)
-        and found.address in owner
-        and found.address in cluster.address(name).network
-    )
+    sessions: list[TorSession] = []
+    for name in cluster.nodes:
+        own = cluster.address(name)
+        subnets = [each.network for each in (own, *addresses(topology.nodes[name]))]
+        peers = (found.address for found in adjacencies(cluster, name))
+        sessions += (
+            TorSession(name, owner[peer], peer, own.ip)
+            for peer in peers
+            if isinstance(peer, IPv4Address) and peer in owner and any(peer in subnet for subnet in subnets)
+        )
+    return tuple(sessions)
 
 
 def sessions_of(topology: Topology, node: str) -> tuple[TorSession, ...]:

@@ -157,7 +157,7 @@ class Keeper:
 
     async def _take(self, client: _Client, message: wire.Request) -> None:
         """Pass one message of a client on, or answer it."""
-        if isinstance(message, wire.Signal | wire.Stdin):
+        if isinstance(message, wire.Notice):
             if theirs := client.running.get(message.id):
                 await self._tell_runner(msgspec.structs.replace(message, id=theirs))
         elif isinstance(message, wire.Down):
@@ -169,7 +169,7 @@ class Keeper:
             self._last_id += 1
             self._owners[self._last_id] = (client, message.id)
             client.running[message.id] = self._last_id
-            if isinstance(message, wire.Exec):
+            if isinstance(message, wire.Exec | wire.Logs):
                 self._programs.add(self._last_id)
             elif isinstance(message, wire.Up):
                 self._state, self._up_id = "rising", self._last_id

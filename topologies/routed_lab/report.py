@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
 
 from routed_lab import wire
 
+if TYPE_CHECKING:
+    from routed_lab.place import Card
+
+_OURS = ("role", "rack", "router", "pid", "addresses", "pods", "sessions")
 _HEAD = ("PAIR", "PATH", "ENCAPSULATION", "RTT")
+
+
+class _Told(msgspec.Struct):
+    """The part of the answer to Inspect that has a place in containerlab's."""
+
+    name: str
+    nodes: dict[str, dict[str, Any]]
 
 
 class Progress:
@@ -49,6 +63,41 @@ class Progress:
 def passed(checked: wire.Checked) -> bool:
     """Whether a check found what the topology implies: all pairs reachable, none by the wrong encapsulation."""
     return checked.summary.reachable == checked.summary.pairs and checked.summary.wrong == 0
+
+
+def containers(told: wire.Json, card: Card) -> wire.Json:
+    """What the runner tells of a lab in the shape of `containerlab inspect --format json`: a list by the lab's name.
+
+    Keys of ours are added: `node`, `role`, `rack`, `router`, `pid`, `addresses`, `pods` and `sessions`.
+    """
+    lab = msgspec.convert(told, _Told)
+    found: list[wire.Json] = []
+    for name, node in lab.nodes.items():
+        held = [address for addresses in node["addresses"].values() for address in addresses]
+        pid = node["pid"]
+        found.append(
+            {
+                "lab_name": lab.name,
+                "labPath": card.file,
+                "absLabPath": card.file,
+                "name": node["namespace"],
+                "container_id": str(pid or ""),
+                "image": node["image"],
+                "kind": "linux",
+                "state": "running" if pid else "exited",
+                "status": f"since {card.started}",
+                "ipv4_address": _first(held, ":", wanted=False),
+                "ipv6_address": _first(held, ":", wanted=True),
+                "owner": getpass.getuser(),
+                "node": name,
+                **{key: node[key] for key in _OURS if key in node},
+            }
+        )
+    return {lab.name: found}
+
+
+def _first(addresses: Sequence[str], mark: str, *, wanted: bool) -> str:
+    return next((each for each in addresses if (mark in each) is wanted), "N/A")
 
 
 def table(checked: wire.Checked) -> str:

@@ -5,9 +5,9 @@
 
 Every request carries an `id` above 0 that its sender chose; all answers to it carry the same one. A request gets any
 number of `Progress` and `Output`, then exactly one `Result` or `Failed`, and nothing after that. Requests run side by
-side, so answers to different ones may be mixed. `Signal` and `Stdin` are no requests of their own: they go to the
-running request whose id they carry, get no answer, and are dropped when that request has ended. A `Failed` with id 0
-comes from the keeper, about the connection as a whole, and is the last thing on it.
+side, so answers to different ones may be mixed. `Signal`, `Stdin` and `Resize` are no requests of their own: they go
+to the running request whose id they carry, get no answer, and are dropped when that request has ended. A `Failed` with
+id 0 comes from the keeper, about the connection as a whole, and is the last thing on it.
 
 End of file on the runner's stdin means what `Down` means, without anyone to answer: take all down and end.
 
@@ -16,6 +16,7 @@ The values of `Result`, by request:
     Up        null
     Check     the JSON of Checked, below
     Exec      {"status": n}, 128 + N when signal N ended it
+    Logs      {"status": n}, as Exec
     Inspect   any JSON object
     Restart   null
     Down      null
@@ -76,12 +77,24 @@ class Check(_Message, frozen=True, tag="check"):
 
 
 class Exec(_Message, frozen=True, tag="exec"):
-    """Run `argv` in the namespaces of `node`; with `stdin` its input comes as `Stdin`, else it is empty."""
+    """Run `argv` in the namespaces of `node`; with `stdin` its input comes as `Stdin`, else it is empty.
+
+    With `tty` it has a terminal of its own, of `rows` and `columns` if they are above 0.
+    """
 
     node: str
     argv: list[str]
     tty: bool = False
     stdin: bool = False
+    rows: int = 0
+    columns: int = 0
+
+
+class Logs(_Message, frozen=True, tag="logs"):
+    """Give out what the daemons of `node` have logged; with `follow` also what they will log, until a signal comes."""
+
+    node: str
+    follow: bool = False
 
 
 class Inspect(_Message, frozen=True, tag="inspect"):
@@ -118,6 +131,13 @@ class Stdin(_Message, frozen=True, tag="stdin"):
 
     data: bytes = b""
     eof: bool = False
+
+
+class Resize(_Message, frozen=True, tag="resize"):
+    """The terminal of the program that the request `id` runs has another size now."""
+
+    rows: int
+    columns: int
 
 
 class Progress(_Message, frozen=True, tag="progress"):
@@ -177,7 +197,10 @@ class Checked(msgspec.Struct, frozen=True):
     rows: list[Row]
 
 
-Request: TypeAlias = Up | Check | Exec | Inspect | Restart | Down | Signal | Stdin
+Notice: TypeAlias = Signal | Stdin | Resize
+"""What concerns a request that runs, and gets no answer."""
+
+Request: TypeAlias = Up | Check | Exec | Logs | Inspect | Restart | Down | Notice
 Answer: TypeAlias = Progress | Output | Result | Failed
 
 _encoder = msgspec.json.Encoder()

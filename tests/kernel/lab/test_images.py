@@ -75,8 +75,11 @@ def test_two_nodes_with_stores_of_their_own_reach_each_others_pods(tmp_path: Pat
 
 def pod(lab: Lab, node: str, *argv: str) -> subprocess.CompletedProcess[str]:
     """A program in the first pod of a node, which the node alone can see."""
-    inside = lab._among_binds(lab.topology.nodes[node], ["nsenter", "--net=/run/netns/pod1", *argv])
-    return subprocess.run(inside, capture_output=True, text=True, check=False)
+    sandbox = lab.sandbox_of(node)
+    assert sandbox is not None
+    with sandbox.entered():
+        inside = sandbox.argv(["nsenter", "--net=/run/netns/pod1", *argv])
+        return subprocess.run(inside, capture_output=True, text=True, check=False)
 
 
 def wait_for_pod(lab: Lab, node: str) -> str:

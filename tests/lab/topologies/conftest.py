@@ -54,10 +54,9 @@ class Lab:
         return found
 
     def inspect(self) -> dict[str, Any]:
-        """What `inspect --json` tells."""
-        found = json.loads(self.do("inspect", "--json"))
-        assert isinstance(found, dict)
-        return found
+        """What `inspect --json` tells of each node, by its name in the topology file."""
+        (containers,) = json.loads(self.do("inspect", "--json")).values()
+        return {"nodes": {container["node"]: container for container in containers}}
 
     @contextmanager
     def running(self, node: str, *argv: str) -> Iterator[subprocess.Popen[str]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
-from routed_lab.birdc import Session, sessions
+from routed_lab.birdc import sessions
+from routed_lab.session import Session
 
 OUTPUT = """\
 BIRD 2.0.12 ready.
@@ -32,12 +33,13 @@ def test_the_bgp_sessions_are_read_with_protocol_neighbour_and_state():
     assert list(sessions(OUTPUT)) == [
         Session("node_a1", IPv4Address("10.1.1.11"), "Established"),
         Session("node_a2", IPv4Address("10.1.1.12"), "Down"),
+        Session("six", IPv6Address("fe80::1"), "Idle"),
         Session("spine", IPv4Address("10.0.1.0"), "Connect"),
     ]
 
 
 def test_only_an_established_session_carries_routes():
-    assert [one.established for one in sessions(OUTPUT)] == [True, False, False]
+    assert [one.established for one in sessions(OUTPUT)] == [True, False, False, False]
 
 
 def test_a_router_without_sessions_has_none():

@@ -69,6 +69,32 @@ def test_where_the_fabric_carries_the_prefixes_all_pairs_are_direct(tor: Topolog
     assert Counter(expect.expected(tor).values()) == {DIRECT: 56}
 
 
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("dual-tor", {DIRECT: 12}),
+        ("dual-tor-frr", {DIRECT: 12}),
+        ("dual-tor-gobgp", {DIRECT: 12}),
+        ("md5-ttl", {DIRECT: 12}),
+        ("one-node-per-subnet", {DIRECT: 30}),
+        ("spine-leaf-rr", {DIRECT: 24, IPIP: 32}),
+        ("three-subnets", {DIRECT: 6, IPIP: 24}),
+        ("twenty-nodes", {DIRECT: 380}),
+    ],
+)
+def test_what_each_topology_that_ships_implies(name: str, counts: dict[Encapsulation, int]):
+    assert Counter(expect.expected(topology.load(TOPOLOGIES / f"{name}.clab.yml")).values()) == counts
+
+
+def test_a_node_with_a_loopback_address_has_a_session_with_the_tor_of_each_of_its_links():
+    sessions = expect.sessions_of(topology.load(TOPOLOGIES / "dual-tor.clab.yml"), "node-a1")
+
+    assert [(one.router, str(one.router_address), str(one.node_address)) for one in sessions] == [
+        ("tor-a1", "10.1.1.1", "10.1.0.11"),
+        ("tor-a2", "10.1.2.1", "10.1.0.11"),
+    ]
+
+
 @pytest.mark.parametrize("node", NODES)
 def test_without_its_tor_session_a_nodes_pairs_with_the_other_rack_are_encapsulated(tor: Topology, node: str):
     expected = expect.expected(tor, without_tor=node)

@@ -10,7 +10,7 @@ import pytest
 from routed.errors import OperatorError
 from routed.model.resources import EncapsulationMode
 from routed_lab import topology
-from routed_lab.topology import End, Pod, Role
+from routed_lab.topology import End, Pod, Role, RouterKind
 
 TOPOLOGIES = Path(__file__).parents[3] / "topologies"
 
@@ -150,7 +150,12 @@ def test_the_topologies_that_ship_are_read(name: str):
             "    one:", "    tor:", ':9:5: key "tor" of nodes was given before, on line 4', id="two of one name"
         ),
         pytest.param("tor.conf", "gone.conf", "label routed.config of node tor names gone.conf, but", id="no file"),
-        pytest.param(", routed.config: tor.conf", "", ":5:7: router tor has no label routed.config", id="no config"),
+        pytest.param(
+            ", routed.config: tor.conf",
+            "",
+            ":5:7: router tor has neither a label routed.config nor a bind to /etc/bird/bird.conf",
+            id="no config",
+        ),
         pytest.param(
             "role: router",
             "role: switch",
@@ -186,6 +191,73 @@ def test_what_is_wrong_with_a_file_is_said_with_its_place(load, before: str, aft
     assert before in LAB
 
     assert said in refusal(load, LAB.replace(before, after, 1))
+
+
+def tor_of(lab: topology.Topology) -> topology.LabNode:
+    return lab.nodes["tor"]
+
+
+@pytest.mark.parametrize(
+    ("image", "kind"),
+    [
+        ("frrouting/frr:v8.4.1", RouterKind.FRR),
+        ("registry.example/frrouting/frr@sha256:0123", RouterKind.FRR),
+        ("registry.example:5000/net/gobgp", RouterKind.GOBGP),
+        ("pierky/bird:2.0.12", RouterKind.BIRD),
+        ("frr.example/bird:2", RouterKind.BIRD),
+        ("debian:12", RouterKind.BIRD),
+    ],
+)
+def test_the_name_of_the_image_says_which_router_it_is(load, image: str, kind: RouterKind):
+    assert tor_of(load(LAB.replace("kind: linux", f"kind: linux\n      image: {image}", 1))).router is kind
+
+
+def test_the_label_routed_router_counts_more_than_the_image(load):
+    text = LAB.replace("kind: linux", "kind: linux\n      image: frrouting/frr", 1).replace(
+        "router,", "router, routed.router: gobgp,"
+    )
+
+    assert tor_of(load(text)).router is RouterKind.GOBGP
+
+
+def test_an_unknown_router_is_refused_with_those_there_are(load):
+    said = refusal(load, LAB.replace("router,", "router, routed.router: quagga,"))
+
+    assert 'label routed.router of node tor is "quagga", expected one of bird, frr, gobgp' in said
+
+
+def test_a_recipe_that_binds_frrs_files_needs_no_labels(load, tmp_path: Path):
+    for name in ("daemons", "frr.conf"):
+        (tmp_path / name).write_text("")
+    stock = LAB.replace(
+        "      labels: {routed.role: router, routed.config: tor.conf}\n",
+        "      image: frrouting/frr:v7.5.1\n      binds: [daemons:/etc/frr/daemons, frr.conf:/etc/frr/frr.conf]\n",
+    )
+
+    tor = tor_of(load(stock))
+
+    assert (tor.role, tor.router, tor.config) == (Role.ROUTER, RouterKind.FRR, tmp_path / "frr.conf")
+    assert tor.files == {"daemons": tmp_path / "daemons"}
+
+
+def test_a_bind_of_the_whole_directory_brings_all_its_files(load, tmp_path: Path):
+    (tmp_path / "r1").mkdir()
+    for name in ("daemons", "frr.conf", "vtysh.conf"):
+        (tmp_path / "r1" / name).write_text("")
+    text = LAB.replace(", routed.config: tor.conf", "").replace(
+        "kind: linux", "kind: linux\n      image: frr\n      binds: [r1:/etc/frr]", 1
+    )
+
+    tor = tor_of(load(text))
+
+    assert tor.config == tmp_path / "r1" / "frr.conf"
+    assert set(tor.files) == {"daemons", "vtysh.conf"}
+
+
+def test_a_bind_whose_source_is_not_there_is_refused(load):
+    text = LAB.replace("kind: linux", "kind: linux\n      image: frr\n      binds: [gone.conf:/etc/frr/frr.conf]", 1)
+
+    assert "names gone.conf, but" in refusal(load, text)
 
 
 def test_a_pod_and_a_node_of_one_name_are_refused(load):

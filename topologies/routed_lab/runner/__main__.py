@@ -51,6 +51,9 @@ class Runner:
             case wire.Stdin(id=number, data=data, eof=eof):
                 if program := self._programs.get(number):
                     program.feed(data, eof=eof)
+            case wire.Resize(id=number, rows=rows, columns=columns):
+                if program := self._programs.get(number):
+                    program.resize(rows, columns)
             case _:
                 task = asyncio.create_task(self._answer(request))
                 self._tasks[request.id] = task
@@ -106,6 +109,8 @@ class Runner:
                 return await check(self._up_lab(), without_tor, progress)
             case wire.Exec():
                 return {"status": await self._exec(request)}
+            case wire.Logs():
+                return {"status": await self._logs(request)}
             case wire.Inspect():
                 from routed_lab.runner.inspection import inspect
 
@@ -113,7 +118,7 @@ class Runner:
             case wire.Restart(node=node):
                 await self._up_lab().restart(node, progress)
                 return None
-            case wire.Signal() | wire.Stdin():
+            case wire.Signal() | wire.Stdin() | wire.Resize():
                 raise Bug("a signal or input is no request")
 
     def _up_lab(self) -> Lab:
@@ -153,21 +158,32 @@ class Runner:
         lab = self._up_lab()
         program = Program(
             request.argv,
-            namespace=lab.namespace_of(request.node),
+            sandbox=lab.sandbox_of(request.node),
             env=lab.environment_of(request.node),
             tty=request.tty,
             stdin=request.stdin,
         )
-        self._programs[request.id] = program
+        program.resize(request.rows, request.columns)
+        return await self._run(request.id, program)
+
+    async def _logs(self, request: wire.Logs) -> int:
+        from routed_lab.runner.programs import Program
+
+        follow = ("--follow",) if request.follow else ()
+        argv = ("tail", "--lines=+1", *follow, "--", str(self._up_lab().log_of(request.node)))
+        return await self._run(request.id, Program(argv, sandbox=None, env=os.environ, tty=False, stdin=False))
+
+    async def _run(self, number: int, program: Program) -> int:
+        self._programs[number] = program
 
         async def sink(fd: Literal[1, 2], data: bytes) -> None:
-            self._write(wire.Output(id=request.id, fd=fd, data=data))
+            self._write(wire.Output(id=number, fd=fd, data=data))
             await self._drain()
 
         try:
             return await program.run(sink)
         finally:
-            del self._programs[request.id]
+            del self._programs[number]
 
 
 def _sweep(lab: str) -> None:

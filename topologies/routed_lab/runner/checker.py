@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from routed.errors import EnvironmentFault
-from routed_lab import birdc, expect
+from routed_lab import expect
 from routed_lab.probe import Probe
 
 if TYPE_CHECKING:
     from routed_lab.expect import Encapsulation, Pair, TorSession, Verdict
     from routed_lab.runner.lab import Lab, Progress
+    from routed_lab.session import Session
     from routed_lab.wire import Json
 
 _CONVERGENCE: Final = 60.0  # seconds: BGP's own timers here are 5 s at most, an emulated CPU takes the rest
@@ -36,14 +37,14 @@ async def check(lab: Lab, without_tor: str | None, progress: Progress) -> Json:
         try:
             for session in sessions:
                 progress(f"taking the session {session.router} - {session.node} down")
-                await _switch(lab, session, "disable")
+                await _switch(lab, session, up=False)
             await _converge(probe, expected, progress)
             verdicts = await asyncio.to_thread(probe.round, expected, _REPLY)
             seconds = time.monotonic() - begin
         finally:
             for session in sessions:
                 progress(f"taking the session {session.router} - {session.node} up again")
-                await _switch(lab, session, "enable")
+                await _switch(lab, session, up=True)
         if sessions:
             await _restored(lab, probe, sessions, progress)
     lab.require_alive()
@@ -74,18 +75,17 @@ def _good(verdict: Verdict) -> bool:
     return verdict.reachable and verdict.right
 
 
-async def _switch(lab: Lab, session: TorSession, action: str) -> None:
-    """`birdc disable` or `enable` of the router's protocol whose neighbour is the node."""
-    await lab.birds[session.router].birdc(action, (await _protocol(lab, session)).protocol)
+async def _switch(lab: Lab, session: TorSession, *, up: bool) -> None:
+    """Take the router's session with the node down, or let it come up again."""
+    await lab.routers[session.router].switch(await _of_router(lab, session), up=up)
 
 
-async def _protocol(lab: Lab, session: TorSession) -> birdc.Session:
-    answer = await lab.birds[session.router].birdc("show", "protocols", "all")
-    for protocol in birdc.sessions(answer):
-        if protocol.neighbor == session.node_address:
-            return protocol
+async def _of_router(lab: Lab, session: TorSession) -> Session:
+    for told in await lab.routers[session.router].sessions():
+        if told.neighbor == session.node_address:
+            return told
     raise EnvironmentFault(
-        f"router {session.router} has no BGP protocol whose neighbour is {session.node_address}, the address of"
+        f"router {session.router} has no BGP session whose neighbour is {session.node_address}, the address of"
         f" {session.node}",
         hint=f"add one to {lab.topology.nodes[session.router].config}",
     )
@@ -95,7 +95,7 @@ async def _restored(lab: Lab, probe: Probe, sessions: Sequence[TorSession], prog
     """Wait until the sessions are established and the fabric carries again; EnvironmentFault when that fails."""
     deadline = time.monotonic() + _CONVERGENCE
     for session in sessions:
-        while not (await _protocol(lab, session)).established:
+        while not (await _of_router(lab, session)).established:
             if time.monotonic() > deadline:
                 raise EnvironmentFault(
                     f"the session {session.router} - {session.node} did not come up again within {_CONVERGENCE:.0f} s"

@@ -1,4 +1,4 @@
-"""The long-lived process of each container: BIRD on a router, the agent on a node. Both start, stop and start again."""
+"""The agent of a node, and what it has in common with a router: both start, stop and start again."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from routed.errors import EnvironmentFault, OperatorError
-from routed_lab.runner import process
-from routed_lab.runner.process import Child
+from routed_lab.runner.process import Child, deadline, fitting
 
-_READY: Final = 90.0  # seconds an agent may take: its wait for End-of-RIB is bounded, and an emulated CPU is slow
-_BIRD_READY: Final = 20.0
+if TYPE_CHECKING:
+    from routed_lab.runner.sandbox import Sandbox
+
+_READY: Final = 240.0  # seconds an agent may take: an emulated CPU is slow, and slower where others want the real one
 _GRACE: Final = 10.0
-_POLL: Final = 0.02
 _DATAGRAM: Final = 4096
-_LONGEST_SOCKET_PATH: Final = 107  # struct sockaddr_un, unix(7)
 
 
 Progress = Callable[[str], None]
@@ -31,8 +29,8 @@ class Daemon(Protocol):
     """What the lab does with either."""
 
     @property
-    def child(self) -> Child | None:
-        """The process, once started."""
+    def children(self) -> Sequence[Child]:
+        """The processes, once started; none of them may end by itself."""
         ...
 
     async def start(self, progress: Progress) -> None:
@@ -47,62 +45,6 @@ class Daemon(Protocol):
         ...
 
 
-class Bird:
-    """BIRD 2 in the foreground on `config`, its control socket and log in `directory`."""
-
-    def __init__(self, name: str, config: Path, namespace: Path, directory: Path, env: Mapping[str, str]) -> None:
-        self.name = name
-        self.child: Child | None = None
-        self._config = config
-        self._namespace = namespace
-        self._env = env
-        self._socket = fitting(directory / "bird.ctl")
-        self._pid_file = directory / "bird.pid"
-        self._log = directory / "log"
-
-    @staticmethod
-    async def check(config: Path, log: Path) -> None:
-        """Let BIRD read `config` without running it; OperatorError with its words when it cannot."""
-        if await process.run(f"bird -p -c {config}", ["bird", "-p", "-c", str(config)], log=log):
-            raise OperatorError(
-                f"{config}: BIRD does not accept this configuration{process.tail(log)}",
-                hint=f"correct it and try: bird -p -c {config}",
-            )
-
-    async def start(self, progress: Progress) -> None:
-        """Start it; ready is when its control socket answers."""
-        progress(f"starting BIRD on {self.name}")
-        self._socket.unlink(missing_ok=True)
-        argv = ["bird", "-f", "-c", str(self._config), "-s", str(self._socket), "-P", str(self._pid_file)]
-        self.child = Child(f"bird of {self.name}", argv, namespace=self._namespace, env=self._env, log=self._log)
-        async with _deadline(self.child, _BIRD_READY):
-            while self.child.alive and not self._answers():  # noqa: ASYNC110  BIRD tells nobody that it listens
-                await asyncio.sleep(_POLL)
-        if not self.child.alive:
-            raise self.child.died()
-
-    async def stop(self) -> None:
-        """SIGTERM: BIRD closes its sessions and takes its routes along."""
-        if self.child is not None:
-            await self.child.stop(_GRACE)
-
-    async def birdc(self, *words: str) -> str:
-        """The answer of `birdc WORDS`; EnvironmentFault when it cannot be asked."""
-        output = self._log.with_name("birdc.out")
-        with output.open("wb") as out:
-            status = await process.run(
-                f"birdc of {self.name}", ["birdc", "-s", str(self._socket), *words], log=self._log, stdout=out
-            )
-        answer = output.read_text(encoding="utf-8", errors="replace")
-        if status:
-            raise EnvironmentFault(f"birdc {' '.join(words)} on {self.name} ended with status {status}: {answer}")
-        return answer
-
-    def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            return probe.connect_ex(str(self._socket)) == 0
-
-
 class Agent:
     """`routed agent` on a configuration of its own, all that it keeps in `directory`."""
 
@@ -110,14 +52,14 @@ class Agent:
         self,
         name: str,
         store: Path,
-        namespace: Path,
+        sandbox: Sandbox,
         directory: Path,
         env: Mapping[str, str],
     ) -> None:
         self.name = name
-        self.child: Child | None = None
+        self.children: Sequence[Child] = ()
         self.cni_socket = fitting(directory / "cni.sock")
-        self._namespace = namespace
+        self._sandbox = sandbox
         self._config = directory / "agent.toml"
         self._log = directory / "log"
         self._notify = fitting(directory / "notify")
@@ -133,20 +75,21 @@ class Agent:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(self._notify))
             notify.setblocking(False)
-            self.child = Child(
+            child = Child(
                 f"agent of {self.name}",
                 [sys.executable, "-m", "routed", "agent", "--config", str(self._config)],
-                namespace=self._namespace,
+                sandbox=self._sandbox,
                 env=dict(self._env) | {"NOTIFY_SOCKET": str(self._notify)},
                 log=self._log,
             )
-            ended = asyncio.ensure_future(self.child.wait())
+            self.children = (child,)
+            ended = asyncio.ensure_future(child.wait())
             ready = asyncio.ensure_future(self._told_ready(notify, progress))
             try:
-                async with _deadline(self.child, _READY):
+                async with deadline(child, _READY):
                     await asyncio.wait({ended, ready}, return_when=asyncio.FIRST_COMPLETED)
                 if ended.done():
-                    raise self.child.died()
+                    raise child.died()
             finally:
                 ready.cancel()
                 ended.cancel()
@@ -155,8 +98,8 @@ class Agent:
 
     async def stop(self) -> None:
         """SIGTERM: the agent leaves the kernel's state as it is."""
-        if self.child is not None:
-            await self.child.stop(_GRACE)
+        for child in self.children:
+            await child.stop(_GRACE)
 
     async def _told_ready(self, notify: socket.socket, progress: Progress) -> None:
         loop = asyncio.get_running_loop()
@@ -176,23 +119,3 @@ def environment(extra: Mapping[str, str] | None) -> dict[str, str]:
     path = os.environ.get("PATH", os.defpath)
     searched = path if ours in path.split(":") else f"{ours}:{path}"
     return dict(os.environ) | {"PATH": searched} | dict(extra or {})
-
-
-def fitting(path: Path) -> Path:
-    """`path` if a unix socket may be there; OperatorError when the names of the lab make it too long."""
-    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-        raise OperatorError(
-            f"{path}: {len(os.fsencode(path))} characters, and a unix socket's path has at most {_LONGEST_SOCKET_PATH}",
-            hint="give the lab or the node a shorter name",
-        )
-    return path
-
-
-@asynccontextmanager
-async def _deadline(child: Child, seconds: float) -> AsyncGenerator[None, None]:
-    """A timeout whose error says what the child had logged until then."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        raise EnvironmentFault(f"{child.what} was not ready after {seconds:.0f} s{child.tail()}") from None

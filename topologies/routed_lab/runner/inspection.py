@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from routed.errors import RoutedError
-from routed_lab import birdc
 from routed_lab.runner import links
 from routed_lab.topology import HOST, Role
 
@@ -26,8 +25,8 @@ async def inspect(lab: Lab) -> dict[str, Json]:
 
 
 async def _node(lab: Lab, node: LabNode) -> dict[str, Json]:
-    daemon = lab.birds.get(node.name) or lab.agents.get(node.name)
-    child = daemon.child if daemon is not None else None
+    daemon = lab.routers.get(node.name) or lab.agents.get(node.name)
+    child = next(iter(daemon.children), None) if daemon is not None else None
     namespace = lab.namespace_of(node.name)
     holder = lab.topology.holder(node.name)
     held: dict[str, Json] = {}
@@ -36,6 +35,7 @@ async def _node(lab: Lab, node: LabNode) -> dict[str, Json]:
     told: dict[str, Json] = {
         "role": str(node.role),
         "rack": node.rack,
+        "image": node.image,
         "namespace": holder if holder == HOST else lab.topology.namespace(holder),
         "pid": child.pid if child is not None and child.alive else None,
         "addresses": held,
@@ -47,16 +47,17 @@ async def _node(lab: Lab, node: LabNode) -> dict[str, Json]:
             if pod.node == node.name
         ]
     elif node.role is Role.ROUTER:
+        told["router"] = str(node.router)
         told["sessions"] = await _sessions(lab, node.name)
     return told
 
 
 async def _sessions(lab: Lab, router: str) -> Json:
     try:
-        answer = await lab.birds[router].birdc("show", "protocols", "all")
+        sessions = await lab.routers[router].sessions()
     except RoutedError:  # the router is down, which its pid says
         return []
     return [
         {"protocol": session.protocol, "neighbor": str(session.neighbor), "state": session.state}
-        for session in birdc.sessions(answer)
+        for session in sessions
     ]

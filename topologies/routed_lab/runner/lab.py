@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -10,18 +11,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from routed.errors import EnvironmentFault, OperatorError, RoutedError
 from routed_lab.runner import links, namespace, process
-from routed_lab.runner.daemons import Agent, Bird, Daemon, environment
+from routed_lab.runner.daemons import Agent, Daemon, environment
 from routed_lab.runner.directory import RunDirectory
-from routed_lab.runner.mounts import Furnished
 from routed_lab.runner.network import Network
 from routed_lab.runner.pods import Plugin
 from routed_lab.runner.process import Child
+from routed_lab.runner.routers import KINDS
+from routed_lab.runner.sandbox import Container, Mount
 from routed_lab.runner.stages import Stages
-from routed_lab.topology import HOST, LabNode, Pod, Role, Stage, Topology
+from routed_lab.topology import HOST, Kind, LabNode, Pod, Role, Stage, Topology
+
+if TYPE_CHECKING:
+    from routed_lab.runner.routers.router import Router
+    from routed_lab.runner.sandbox import Sandbox
 
 Progress = Callable[[str], None]
 _COMMAND: Final = 30.0  # seconds an `exec` line may take
@@ -43,16 +49,17 @@ class Lab:
         self.topology = topology
         self._network = Network(topology, directory)
         self._stages = Stages(topology.nodes.values())
-        self._furnished: dict[str, Furnished] = {}
         self._programs: dict[str, Child] = {}
         self._ends: set[asyncio.Task[None]] = set()
-        self.birds: dict[str, Bird] = {}
+        self.routers: dict[str, Router] = {}
         self.agents: dict[str, Agent] = {}
         self.pods: dict[Pod, Wired] = {}
         self._directory = directory
         self._store = directory.path / "store.db"
         self._plugins: dict[str, Plugin] = {}
-        self._sandboxes: dict[Pod, Path] = {}
+        self._containers: dict[str, Container] = {}
+        self._pod_namespaces: dict[Pod, Path] = {}
+        self._pod_sandboxes: dict[str, Sandbox] = {}
         self._busy: set[str] = set()
         self._ending = False
 
@@ -62,41 +69,37 @@ class Lab:
         progress(f"checking the configurations of {len(topology.routers)} routers")
         await together(*(self._check(router) for router in topology.routers))
         progress(f"making {len(topology.nodes)} namespaces and {len(topology.links)} links")
+        for pod in topology.pods:  # before the nodes, which would not see the mounts by which these are held
+            self._pod_namespaces[pod] = self._directory.make(topology.namespace(pod.name))
         self._network.make()
         for node in topology.nodes.values():
-            self._home(node.name).mkdir(exist_ok=True)
-            if node.binds:
-                self._furnished[node.name] = Furnished(node.name, node.binds, self._home(node.name) / "mounts")
+            if node.kind is not Kind.HOST:
+                self._containers[node.name] = self._contain(node)
         progress("applying the resources")
         await self._apply(self._store)
         progress(f"starting {len(topology.routers)} routers and {len(topology.members)} agents")
         for router in topology.routers:
-            assert router.config is not None
-            self.birds[router.name] = Bird(
-                router.name,
-                router.config,
-                self.namespaces[router.name],
-                self._home(router.name),
-                environment(router.env),
+            self.routers[router.name] = KINDS[router.router](
+                router, self._home(router.name), self._containers[router.name].sandbox, environment(router.env)
             )
         for node in topology.members:
             agent = self.agents[node.name] = Agent(
                 node.name,
                 self._store,
-                self.namespaces[node.name],
+                self._containers[node.name].sandbox,
                 self._home(node.name),
                 environment(node.env),
             )
             self._plugins[node.name] = Plugin(
                 self._install_plugin(node.name, agent.cni_socket),
-                self.namespaces[node.name],
+                self._containers[node.name].sandbox,
                 self._home(node.name),
                 environment(node.env),
             )
         await together(*(self._live(node, progress) for node in topology.nodes.values()))
         self.require_alive()
-        for name, child in self._children().items():
-            self._guard(name, child)
+        for name in self._daemons():
+            self._guard(name)
 
     async def down(self, progress: Progress) -> None:
         """Remove all that `up` made, as far as it came; what cannot be undone in order goes with its namespace."""
@@ -109,8 +112,9 @@ class Lab:
         for task in self._ends:
             task.cancel()
         await asyncio.gather(*self._ends, return_exceptions=True)
-        for furnished in self._furnished.values():
-            furnished.close()
+        await asyncio.gather(*(container.close() for container in self._containers.values()))
+        for sandbox in self._pod_sandboxes.values():
+            os.close(sandbox.uts)
         self._directory.clear()
         self._directory.remove()
 
@@ -132,16 +136,39 @@ class Lab:
             await daemon.start(progress)
         finally:
             self._busy.discard(name)
-        self._guard(name, daemon.child)
+        self._guard(name)
 
     def require_alive(self) -> None:
         """EnvironmentFault when an agent or router has ended by itself, with the end of its log."""
-        for name, child in self._children().items():
-            if name not in self._busy and not child.alive:
-                raise child.died()
+        for name, daemon in self._daemons().items():
+            for child in daemon.children:
+                if name not in self._busy and not child.alive:
+                    raise child.died()
+
+    def sandbox_of(self, name: str) -> Sandbox | None:
+        """The namespaces of a node, router or pod, None for the machine; OperatorError when the name is nobody's."""
+        if (container := self._containers.get(name)) is not None:
+            return container.sandbox
+        if (sandbox := self._pod_sandboxes.get(name)) is not None:
+            return sandbox
+        if name == HOST:
+            return None
+        raise OperatorError(
+            f'"{name}" is neither a node nor a pod of lab {self.topology.name}',
+            hint=f"it has {', '.join((*self.topology.nodes, *self._pod_sandboxes))}",
+        )
+
+    def log_of(self, name: str) -> Path:
+        """Where the daemons of a node or router log to; OperatorError when the lab has none of that name."""
+        if name not in self._daemons() and name not in self._programs:
+            raise OperatorError(
+                f'"{name}" is no node of lab {self.topology.name}',
+                hint=f"its nodes are {', '.join(self.topology.nodes)}",
+            )
+        return self._home(name) / "log"
 
     def namespace_of(self, name: str) -> Path:
-        """The namespace of a node, router or pod; OperatorError when the lab has none of that name."""
+        """The network namespace of a node, router or pod; OperatorError when the lab has none of that name."""
         pods = {pod.name: wired.namespace for pod, wired in self.pods.items()}
         found = self._network.places.get(name) or pods.get(name)
         if found is None:
@@ -164,29 +191,44 @@ class Lab:
         """The network namespaces of the nodes that have one of their own."""
         return self._network.namespaces
 
-    def _guard(self, name: str, child: Child | None) -> None:
+    def _guard(self, name: str) -> None:
         """Tell the runner's log when a daemon of the finished lab ends by itself."""
 
         def report(child: Child) -> None:
             if not self._ending and name not in self._busy:
                 print(child.died(), file=sys.stderr, flush=True)
 
-        if child is not None:
+        for child in self._daemons()[name].children:
             child.when_done(report)
 
     def _daemons(self) -> Mapping[str, Daemon]:
-        return {**self.agents, **self.birds}
-
-    def _children(self) -> Mapping[str, Child]:
-        return {name: daemon.child for name, daemon in self._daemons().items() if daemon.child is not None}
+        return {**self.agents, **self.routers}
 
     def _home(self, name: str) -> Path:
         return self._directory.path / name
 
     async def _check(self, router: LabNode) -> None:
-        assert router.config is not None
         self._home(router.name).mkdir(exist_ok=True)
-        await Bird.check(router.config, self._home(router.name) / "check.log")
+        await KINDS[router.router].check(router, self._home(router.name) / "check.log")
+
+    def _contain(self, node: LabNode) -> Container:
+        scratch = self._home(node.name) / "mounts"
+        mounts = self._furnish(node)
+        scratch.mkdir(exist_ok=True)
+        return Container(node.name, self._network.places[node.name], mounts, node.binds, scratch)
+
+    def _furnish(self, node: LabNode) -> list[Mount]:
+        """Lay out what a node has of its own: /run but for the lab's directory and the namespaces, /var/log, more."""
+        home, lab = self._home(node.name), self._directory.path
+        run = home / "run"
+        held = {lab: run / lab.relative_to("/run"), namespace.HOME: run / "netns"}
+        for path in (*held.values(), home / "var-log"):
+            path.mkdir(parents=True, exist_ok=True)
+        for path in (run, home / "var-log"):
+            path.chmod(0o755)  # daemons that are not root's look for their own directory in there
+        mounts = [Mount(source, str(target)) for source, target in held.items()]
+        mounts += [Mount(run, "/run"), Mount(home / "var-log", "/var/log")]
+        return [*mounts, *(KINDS[node.router].furnish(node, home) if node.role is Role.ROUTER else ())]
 
     async def _live(self, node: LabNode, progress: Progress) -> None:
         """Take a node through its stages, each when the topology file lets it."""
@@ -200,7 +242,7 @@ class Lab:
                 await self._command(node, command)
         async with self._stage(node, Stage.HEALTHY):
             if node.role is Role.ROUTER:
-                await self.birds[node.name].start(progress)
+                await self.routers[node.name].start(progress)
             elif node.role is Role.NODE:
                 await self._populate(node, progress)
 
@@ -227,8 +269,8 @@ class Lab:
             )
         child = self._programs[node.name] = Child(
             f"program of {node.name}",
-            self._among_binds(node, node.program),
-            namespace=self._network.places[node.name],
+            node.program,
+            sandbox=self._containers[node.name].sandbox,
             env=seen,
             log=self._home(node.name) / "log",
         )
@@ -245,18 +287,14 @@ class Lab:
         except RoutedError as error:
             print(error, file=sys.stderr, flush=True)
 
-    def _among_binds(self, node: LabNode, argv: Sequence[str]) -> Sequence[str]:
-        furnished = self._furnished.get(node.name)
-        return argv if furnished is None else furnished.argv(argv)
-
     async def _command(self, node: LabNode, command: Sequence[str], *, on_host: bool = False) -> None:
         """Run a command that the file has for the node, in the node or on the machine."""
         log = self._home(node.name) / "exec.log"
         what = f"exec of {node.name}: {' '.join(command)}"
         status = await process.run(
             what,
-            command if on_host else self._among_binds(node, command),
-            namespace=self._network.places[HOST if on_host else node.name],
+            command,
+            sandbox=None if on_host else self.sandbox_of(node.name),
             env=environment(node.env),
             log=log,
             limit=_COMMAND,
@@ -287,24 +325,24 @@ class Lab:
         await self.agents[node.name].start(progress)
         progress(f"{node.name} is in sync")
         for pod in (pod for pod in self.topology.pods if pod.node == node.name):
-            name = self.topology.namespace(pod.name)
-            sandbox = self._sandboxes[pod] = self._directory.make(name)
-            links.up(sandbox, ["lo"])
-            address = await self._plugins[node.name].add(name, sandbox)
-            self.pods[pod] = Wired(sandbox, address)
+            held = self._pod_namespaces[pod]
+            links.up(held, ["lo"])
+            self._pod_sandboxes[pod.name] = self._containers[node.name].sandbox.pod(pod.name, held)
+            address = await self._plugins[node.name].add(held.name, held)
+            self.pods[pod] = Wired(held, address)
             progress(f"{pod.name} has {address}")
 
     async def _unwire(self, node: LabNode, progress: Progress) -> None:
         agent = self.agents.get(node.name)
-        if agent is None or agent.child is None or not agent.child.alive:
+        if agent is None or not any(child.alive for child in agent.children):
             return
-        for pod, sandbox in self._sandboxes.items():
-            if pod.node == node.name:
+        for pod, held in self._pod_namespaces.items():
+            if pod.node == node.name and pod.name in self._pod_sandboxes:
                 try:
-                    await self._plugins[node.name].delete(self.topology.namespace(pod.name), sandbox)
+                    await self._plugins[node.name].delete(held.name, held)
                 except RoutedError as error:
                     progress(f"{pod.name}: {error.message}")
-                namespace.delete(self.topology.namespace(pod.name))
+                namespace.delete(held.name)
 
 
 async def together(*work: Awaitable[None]) -> None:

@@ -9,26 +9,20 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
-from routed.errors import EnvironmentFault
 from routed_lab.topology import Bind
 from routed_lab.uml import system
-from routed_lab.uml.system import CLONE_NEWNS, MS_BIND, MS_REC
-
-_MS_SLAVE: Final = 1 << 19
-_READY: Final = b"+"
-_LONGEST_ANSWER: Final = 4096
+from routed_lab.uml.system import MS_BIND, MS_REC
 
 
-def mount(binds: Sequence[Bind], scratch: Path) -> None:
+def mount(binds: Sequence[Bind], scratch: Path, own: Collection[Path]) -> None:
     """Mount `binds` in the mount namespace of this process, which must be its own; destinations differ.
 
-    `scratch` is a directory that exists; a tmpfs on it holds what binds need besides their sources. Raises OSError.
+    `scratch` is a directory that exists; a tmpfs on it holds what binds need besides their sources. In the directories
+    `own`, which are the node's alone, places are simply made. Raises OSError.
     """
     system.mount("tmpfs", str(scratch), "tmpfs")
     # by descriptors: what is made in a directory above covers the paths of what is mounted below it
@@ -39,7 +33,7 @@ def mount(binds: Sequence[Bind], scratch: Path) -> None:
             os.mkdir(f"{room}/volume-{number}")  # noqa: PTH102  not a path to join
         opened = os.open(bind.source or f"{room}/volume-{number}", os.O_PATH)
         sources[bind.target] = (f"/proc/self/fd/{opened}", stat.S_ISDIR(os.fstat(opened).st_mode))
-    _place({bind.target: bind for bind in binds}, sources, room, set())
+    _place({bind.target: bind for bind in binds}, sources, room, set(own))
 
 
 def _place(binds: Mapping[str, Bind], sources: Mapping[str, tuple[str, bool]], room: str, writable: set[Path]) -> None:
@@ -86,55 +80,3 @@ def _make(target: Path, *, is_directory: bool) -> None:
         target.mkdir()
     else:
         target.touch()
-
-
-class Furnished:
-    """A mount namespace with binds, held by a process that ends with this one."""
-
-    def __init__(self, node: str, binds: Sequence[Bind], scratch: Path) -> None:
-        """Make it for `node`; raises EnvironmentFault with the kernel's reason when that cannot be."""
-        scratch.mkdir(exist_ok=True)
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        us = os.getpid()
-        self._pid = os.fork()
-        if self._pid == 0:
-            _hold(binds, scratch, writer, us)
-        os.close(writer)
-        with os.fdopen(reader, "rb") as told:
-            said = told.read(_LONGEST_ANSWER)
-        if said != _READY:
-            os.waitpid(self._pid, 0)
-            raise EnvironmentFault(f"cannot mount the binds of {node}: {said.decode(errors='replace')}")
-
-    def argv(self, argv: Sequence[str]) -> list[str]:
-        """The command that runs `argv` among the binds."""
-        return ["nsenter", f"--mount=/proc/{self._pid}/ns/mnt", "--", *argv]
-
-    def close(self) -> None:
-        """Let go of the namespace; it goes with the last process in it."""
-        os.kill(self._pid, signal.SIGKILL)
-        os.waitpid(self._pid, 0)
-
-
-def _hold(binds: Sequence[Bind], scratch: Path, writer: int, parent: int) -> None:
-    """Be the process that holds a namespace: tell `writer` that it is ready, or why not, and wait to be killed."""
-    try:
-        system.die_with_parent(parent)
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        os.setsid()
-        # the lab's lock, the wire and the other end of the pipe are not for us to hold
-        os.closerange(3, writer)
-        os.closerange(writer + 1, 1 << 16)
-        system.unshare(CLONE_NEWNS)
-        system.mount("none", "/", None, MS_REC | _MS_SLAVE)
-        mount(binds, scratch)
-        os.write(writer, _READY)
-        os.close(writer)
-        while True:
-            signal.pause()
-    except OSError as error:
-        os.write(writer, (error.strerror or str(error)).encode()[:_LONGEST_ANSWER])
-    finally:
-        os._exit(1)

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from routed.errors import EnvironmentFault
 from routed_lab.runner import process
+
+if TYPE_CHECKING:
+    from routed_lab.runner.sandbox import Sandbox
 
 _INTERFACE: Final = "eth0"
 _TIMEOUT: Final = 60.0
@@ -18,10 +21,10 @@ _TIMEOUT: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """The plugin of one node, run in the node's namespace; configuration, answers and log in `directory`."""
+    """The plugin of one node, run in the node's sandbox; configuration, answers and log in `directory`."""
 
     executable: Path
-    namespace: Path
+    sandbox: Sandbox
     directory: Path
     env: Mapping[str, str]
 
@@ -59,7 +62,7 @@ class Plugin:
             status = await process.run(
                 what,
                 [str(self.executable)],
-                namespace=self.namespace,
+                sandbox=self.sandbox,
                 env=env,
                 log=log,
                 stdin=stdin,

@@ -1,4 +1,4 @@
-"""Child processes in network namespaces: started without threads, watched by pidfd, dead when the runner is."""
+"""Child processes in sandboxes: started without threads, watched by pidfd, dead when the runner is."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
-from routed.errors import EnvironmentFault
-from routed.netlink.socket import inside
+from routed.errors import EnvironmentFault, OperatorError
+
+if TYPE_CHECKING:
+    from routed_lab.runner.sandbox import Sandbox
 
 _TAIL: Final = 12  # lines of a log that an error shows
 _LONGEST_TAIL: Final = 8192  # bytes
+_LONGEST_SOCKET_PATH: Final = 107  # struct sockaddr_un, unix(7)
 
 
 class Child:
@@ -26,7 +29,7 @@ class Child:
         what: str,
         argv: Sequence[str],
         *,
-        namespace: Path | None = None,
+        sandbox: Sandbox | None = None,
         env: Mapping[str, str] | None = None,
         log: Path | None = None,
         stdin: int | IO[bytes] = subprocess.DEVNULL,
@@ -34,19 +37,20 @@ class Child:
         stderr: int | IO[bytes] | None = None,
         new_session: bool = True,
     ) -> None:
-        """Start `argv` in `namespace` if given, as the leader of a session of its own unless it makes one itself.
+        """Start `argv` in `sandbox` if given, as the leader of a session of its own unless it makes one itself.
 
-        A child inherits the namespace of the thread that forks it, and `setpriv` asks the kernel to kill it with the
-        runner: so it needs no code between fork and exec, and vfork serves, which is several times cheaper.
+        A child inherits the namespaces of the thread that forks it, `nsenter` brings it among the sandbox's mounts, and
+        it dies with PID 1 of the sandbox; outside of one, `setpriv` asks the kernel to kill it with the runner. So it
+        needs no code between fork and exec, and vfork serves, which is several times cheaper.
         Raises EnvironmentFault when it cannot be started.
         """
         self.what = what
         self.log = log
         sink: IO[bytes] | int = subprocess.DEVNULL if log is None else log.open("ab")
         try:
-            with inside(namespace if namespace is not None else "/proc/thread-self/ns/net"):
+            with nullcontext() if sandbox is None else sandbox.entered():
                 self._process = subprocess.Popen(
-                    ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+                    ["setpriv", "--pdeathsig", "KILL", "--", *argv] if sandbox is None else sandbox.argv(argv),
                     stdin=stdin,
                     stdout=sink if stdout is None else stdout,
                     stderr=sink if stderr is None else stderr,
@@ -118,19 +122,45 @@ class Child:
         self._exited.set_result(status if status >= 0 else 128 - status)
 
 
+def fresh(log: Path) -> Path:
+    """`log` without what an earlier run of the same command said."""
+    log.unlink(missing_ok=True)
+    return log
+
+
+def fitting(path: Path) -> Path:
+    """`path` if a unix socket may be there; OperatorError when the names of the lab make it too long."""
+    if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+        raise OperatorError(
+            f"{path}: {len(os.fsencode(path))} characters, and a unix socket's path has at most {_LONGEST_SOCKET_PATH}",
+            hint="give the lab or the node a shorter name",
+        )
+    return path
+
+
+@asynccontextmanager
+async def deadline(child: Child, seconds: float) -> AsyncGenerator[None, None]:
+    """A timeout whose error says what the child had logged until then."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise EnvironmentFault(f"{child.what} was not ready after {seconds:.0f} s{child.tail()}") from None
+
+
 async def run(
     what: str,
     argv: Sequence[str],
     *,
     log: Path,
-    namespace: Path | None = None,
+    sandbox: Sandbox | None = None,
     env: Mapping[str, str] | None = None,
     stdin: int | IO[bytes] = subprocess.DEVNULL,
     stdout: IO[bytes] | None = None,
     limit: float = 60.0,
 ) -> int:
     """Run a program to its end and return its exit status; EnvironmentFault if it takes longer than `limit` seconds."""
-    child = Child(what, argv, namespace=namespace, env=env, log=log, stdin=stdin, stdout=stdout)
+    child = Child(what, argv, sandbox=sandbox, env=env, log=log, stdin=stdin, stdout=stdout)
     try:
         return await asyncio.wait_for(child.wait(), limit)
     except TimeoutError:

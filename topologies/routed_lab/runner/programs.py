@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import pty
 import signal
+import struct
 import subprocess
+import termios
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from routed_lab.runner.process import Child
 from routed_lab.wire import CHUNK
+
+if TYPE_CHECKING:
+    from routed_lab.runner.sandbox import Sandbox
 
 Sink = Callable[[Literal[1, 2], bytes], Awaitable[None]]
 _LAST_WORDS: Final = (
@@ -24,7 +29,9 @@ _LAST_WORDS: Final = (
 class Program:
     """A program being run. `feed` and `signal` may be called as soon as it exists."""
 
-    def __init__(self, argv: Sequence[str], *, namespace: Path, env: Mapping[str, str], tty: bool, stdin: bool) -> None:
+    def __init__(
+        self, argv: Sequence[str], *, sandbox: Sandbox | None, env: Mapping[str, str], tty: bool, stdin: bool
+    ) -> None:
         """Start `argv`; raises EnvironmentFault when that is not possible."""
         self._readers: dict[int, Literal[1, 2]] = {}
         self._input: int | None = None
@@ -37,7 +44,7 @@ class Program:
                     self._child = Child(
                         what,
                         ["setsid", "--ctty", *argv],
-                        namespace=namespace,
+                        sandbox=sandbox,
                         env=env,
                         stdin=end,
                         stdout=end,
@@ -54,7 +61,7 @@ class Program:
                 self._child = Child(
                     what,
                     argv,
-                    namespace=namespace,
+                    sandbox=sandbox,
                     env=env,
                     stdin=source[0] if source is not None else subprocess.DEVNULL,
                     stdout=ends[0][1],
@@ -80,6 +87,11 @@ class Program:
             self._pending.put_nowait(data)
         if eof:
             self._pending.put_nowait(None)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the program's terminal its size, if it has one and both are above 0."""
+        if self._tty and self._input is not None and rows > 0 and columns > 0:
+            fcntl.ioctl(self._input, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def signal(self, number: int) -> None:
         """Send a signal to the program and what it started."""

@@ -22,6 +22,7 @@ from routed_lab.topology.model import (
     Step,
     Topology,
 )
+from routed_lab.topology.routers import RouterKind
 
 __all__ = [
     "HOST",
@@ -35,6 +36,7 @@ __all__ = [
     "Management",
     "Pod",
     "Role",
+    "RouterKind",
     "Stage",
     "StageCommand",
     "Step",

@@ -65,6 +65,7 @@ def load(path: Path, variant: Sequence[str] = (), environment: Mapping[str, str]
         exists=Path.exists,
         is_file=Path.is_file,
         read=lambda file: _read(file, "env-file"),
+        files=lambda directory: {each.name: each for each in directory.iterdir() if each.is_file()},
     )
     keys = top["topology"].named("topology").fields(_TOPOLOGY_KEYS, required=("nodes",))
     prefix = _prefix(top.get("prefix"))

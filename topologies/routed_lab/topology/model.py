@@ -12,6 +12,7 @@ from typing import Final
 
 from routed.model.cluster import Cluster
 from routed.model.resources import AnyResource, EncapsulationMode
+from routed_lab.topology.routers import RouterKind
 
 HOST: Final = "host"
 """What links call the machine: the network namespace that the lab's runner was started in."""
@@ -37,7 +38,7 @@ class Role(StrEnum):
     """What a container of the lab is: label `routed.role`."""
 
     NODE = "node"  # runs the agent, has pods, is a member of the cluster
-    ROUTER = "router"  # runs BIRD, belongs to the fabric
+    ROUTER = "router"  # runs BIRD, FRR or GoBGP, belongs to the fabric
     PLAIN = "plain"  # runs what its `cmd` says, or nothing
 
 
@@ -89,7 +90,9 @@ class LabNode:
     line: int
     rack: str | None = None
     pods: int = 0
-    config: Path | None = None  # label routed.config: a router's BIRD configuration, a node's resources
+    config: Path | None = None  # label routed.config: a router's configuration, a node's resources
+    router: RouterKind = RouterKind.BIRD  # which one, if it is a router: label routed.router, or the image's name
+    files: Mapping[str, Path] = field(default_factory=dict[str, Path])  # a router's other files, by name, from binds
     commands: tuple[tuple[str, ...], ...] = ()  # key `exec`, each split into words, in the order they run
     env: Mapping[str, str] | None = None
     kind: Kind = Kind.LINUX
@@ -97,7 +100,7 @@ class LabNode:
     group: str = ""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     program: tuple[str, ...] = ()  # keys `entrypoint` and `cmd`
-    binds: tuple[Bind, ...] = ()
+    binds: tuple[Bind, ...] = ()  # but for those of `config` and `files`
     sysctls: Mapping[str, str] = field(default_factory=dict[str, str])
     joins: str | None = None  # the node whose network namespace it is in, HOST for the machine's
     delay: int = 0  # seconds that it starts later

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from routed_lab.topology import routers
 from routed_lab.topology.document import Value
 from routed_lab.topology.inheritance import Settings
 from routed_lab.topology.keys import Warnings
 from routed_lab.topology.model import HOST, MANAGEMENT, Bind, Kind, LabNode, Role
+from routed_lab.topology.routers import RouterKind
 from routed_lab.topology.stages import commands, waits, words
 from routed_lab.topology.surroundings import Surroundings, variables_of
 
 INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
 """A name that the kernel takes for an interface: IFNAMSIZ less its NUL, dev_valid_name() in net/core/dev.c."""
 
-LABELS: Final = ("routed.role", "routed.rack", "routed.pods", "routed.config")
+LABELS: Final = ("routed.role", "routed.rack", "routed.pods", "routed.config", "routed.router")
 """Our own labels: what containerlab has no key for."""
 
 _MEMBER = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # such a node is a resource too: RFC 1123 label
@@ -46,10 +48,26 @@ class Reader:
         if cluster is not None and cluster["cluster"] in self._clusters:
             theirs = self._clusters[cluster["cluster"]].map("labels")
             labels = {text: label for text, label in theirs.items() if text.startswith("routed.")} | labels
-        role = _role(name, value, labels, kind, in_cluster=cluster is not None and cluster["cluster"] in self._clusters)
+        image = settings.scalar("image")
+        in_cluster = cluster is not None and cluster["cluster"] in self._clusters
+        role = _role(name, value, labels, kind, Role.NODE if in_cluster else _by_image(image))
         _check_name(key, kind, role)
         plain = kind in (Kind.BRIDGE, Kind.HOST)
-        config = self._config(name, value, labels, role)
+        config = self._config(name, labels)
+        binds = () if plain else self._binds(name, settings)
+        files: dict[str, Path] = {}
+        router = RouterKind.BIRD
+        if role is Role.ROUTER:
+            router = _router(name, labels.get("routed.router"), image)
+            files = self._files(binds, router)
+            bound = files.pop(router.config.rpartition("/")[2], None)
+            config = config or bound
+            binds = tuple(bind for bind in binds if routers.bound(bind.target, router) is None)
+            if config is None:
+                raise value.error(
+                    f"router {name} has neither a label routed.config nor a bind to {router.config}",
+                    hint=f"name the configuration of its {router}, relative to this file",
+                )
         return LabNode(
             name=name,
             role=role,
@@ -57,14 +75,16 @@ class Reader:
             rack=labels["routed.rack"].text() if "routed.rack" in labels else None,
             pods=_pods(name, labels.get("routed.pods"), role),
             config=config,
+            router=router,
+            files=files,
             commands=self._commands(name, settings) if kind is not Kind.BRIDGE else (),
             env=self._environment(name, kind, settings),
             kind=kind,
-            image=settings.scalar("image"),
+            image=image,
             group=settings.scalar("group"),
             labels={text: label.text_or_nothing() for text, label in labels.items()},
             program=() if plain else self._program(settings),
-            binds=() if plain else self._binds(name, settings),
+            binds=binds,
             sysctls={} if plain else self._sysctls(settings),
             joins=self._joins(name, kind, settings),
             delay=settings.scalars["startup-delay"].integer(0, _LONGEST_DELAY)
@@ -74,14 +94,9 @@ class Reader:
             stage_commands=commands(settings, name, self._around),
         )
 
-    def _config(self, name: str, value: Value, labels: Mapping[str, Value], role: Role) -> Path | None:
+    def _config(self, name: str, labels: Mapping[str, Value]) -> Path | None:
         label = labels.get("routed.config")
         if label is None:
-            if role is Role.ROUTER:
-                raise value.error(
-                    f"router {name} has no label routed.config",
-                    hint="name its BIRD configuration, relative to this file",
-                )
             return None
         text = self._around.magic(label.text(), name)
         path = self._around.path(text)
@@ -91,6 +106,15 @@ class Reader:
                 hint="the path is relative to the topology file",
             )
         return path
+
+    def _files(self, binds: Sequence[Bind], router: RouterKind) -> dict[str, Path]:
+        """The files that binds bring into the directory of the router's configuration, by name; the last one counts."""
+        files: dict[str, Path] = {}
+        for bind in binds:
+            target = routers.bound(bind.target, router)
+            if target is not None and bind.source is not None:
+                files |= {target: bind.source} if target else self._around.files(bind.source)
+        return files
 
     def _commands(self, name: str, settings: Settings) -> tuple[tuple[str, ...], ...]:
         return tuple(words(self._around.magic(value.text(), name), value) for value in settings.list("exec"))
@@ -194,15 +218,28 @@ def _matching(value: Value, what: str, pattern: re.Pattern[str], expected: str) 
         raise value.error(f'the {what} is "{value.text()}", expected {expected}')
 
 
-def _role(name: str, value: Value, labels: Mapping[str, Value], kind: Kind, *, in_cluster: bool) -> Role:
+def _by_image(image: str) -> Role | None:
+    return Role.ROUTER if routers.by_image(image) is not None else None
+
+
+def _router(name: str, label: Value | None, image: str) -> RouterKind:
+    if label is None:
+        return routers.by_image(image) or RouterKind.BIRD
+    if label.text() not in tuple(RouterKind):
+        expected = ", ".join(RouterKind)
+        raise label.error(f'label routed.router of node {name} is "{label.text()}", expected one of {expected}')
+    return RouterKind(label.text())
+
+
+def _role(name: str, value: Value, labels: Mapping[str, Value], kind: Kind, implied: Role | None) -> Role:
     ours = [text for text in labels if text.startswith("routed.")]
     for text in ours:
         if text not in LABELS:
             raise labels[text].error(f'unknown label "{text}" of node {name}; allowed: {", ".join(LABELS)}')
     label = labels.get("routed.role")
     if label is None:
-        if in_cluster:
-            return Role.NODE
+        if implied is not None and kind in (Kind.LINUX, Kind.EXTERNAL):
+            return implied
         if kind in (Kind.LINUX, Kind.EXTERNAL) and {"routed.config", "routed.pods"} & set(ours):
             raise value.error(f"node {name} has no label routed.role, expected {Role.NODE} or {Role.ROUTER}")
         return Role.PLAIN

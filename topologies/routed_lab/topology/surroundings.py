@@ -25,6 +25,8 @@ class Surroundings:
     is_file: Callable[[Path], bool]
     read: Callable[[Path], str]
     """The text of a file; raises OperatorError."""
+    files: Callable[[Path], Mapping[str, Path]]
+    """The files in a directory, by name."""
 
     @property
     def lab_directory(self) -> Path:

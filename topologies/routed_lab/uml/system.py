@@ -7,8 +7,9 @@ import os
 import struct
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8  # linux/mount.h
-MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE, MS_SHARED = 0x1000, 0x2000, 0x4000, 1 << 18, 1 << 20
-CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000  # linux/sched.h
+MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 0x1000, 0x2000, 0x4000, 1 << 18, 1 << 19, 1 << 20
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER = 0x20000, 0x4000000, 0x10000000  # linux/sched.h
+CLONE_NEWPID, CLONE_NEWNET = 0x20000000, 0x40000000
 
 _SYS_FINIT_MODULE, _SYS_MOUNT_SETATTR = 313, 442  # asm/unistd_64.h; the second is the same everywhere
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
@@ -44,6 +45,17 @@ def set_read_only(path: str, read_only: bool) -> None:
 def unshare(flags: int) -> None:
     """unshare(2)."""
     _check(_libc.unshare(flags), "unshare")
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """setns(2): this thread's namespace of the kind CLONE_NEW... becomes that of `descriptor`."""
+    _check(_libc.setns(descriptor, kind), "setns")
+
+
+def set_hostname(name: str) -> None:
+    """sethostname(2)."""
+    raw = os.fsencode(name)
+    _check(_libc.sethostname(raw, len(raw)), f"sethostname {name}")
 
 
 def load_module(path: str) -> None:
