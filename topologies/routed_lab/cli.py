@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from routed.errors import ConflictError, OperatorError, RoutedError
+from routed_lab.scenario import options
 
 if TYPE_CHECKING:
     from routed_lab.client import Client
     from routed_lab.place import Card
     from routed_lab.topology import Topology
-    from routed_lab.wire import Checked, Json
+    from routed_lab.wire import Checked, Row
 
 _EPILOG = """\
 A lab that is up stays up in the background until `routed lab down FILE`, whatever becomes of the terminal. On the host
@@ -90,7 +91,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         return added
 
     where = "where to run it; auto (default): the host's if it has the drivers and we are root, else uml"
-    kernel(variant(command("up", "bring the lab up and leave it in the background", "deploy")), where)
+    up = command("up", "bring the lab up and leave it in the background", "deploy")
+    kernel(variant(up), where)
+    options.drawing(up)
     check = command("check", "ping every pod pair and compare what the wire carried with what the topology implies")
     checking(check)
     kernel(check, "refuse unless the lab runs there; auto (default): wherever it runs")
@@ -104,14 +107,20 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     logs.add_argument("node", metavar="NODE", help="a node of the topology")
     logs.add_argument("-f", "--follow", action="store_true", help="go on with what they log, until Ctrl-C")
     command("validate", "read the topology and have each router read its configuration; nothing is made")
-    command("inspect", "tell the nodes, the pods and the sessions of the routers").add_argument(
+    inspect = command("inspect", "tell the nodes, the pods and the sessions of the routers")
+    inspect.add_argument(
         "--json", action="store_true", help="print one JSON object, as containerlab does, and nothing else"
     )
+    options.drawing(inspect)
     command("restart", "restart the daemon of a node, its kernel state untouched").add_argument("node", metavar="NODE")
     command("down", "take the lab down; nothing of it remains", "destroy")
-    run_all = command("run", "bring the lab up, check it and take it down again, even when interrupted")
+    run_all = command("run", "bring the lab up, check it, play its scenario and take it down, even when interrupted")
     checking(run_all)
     kernel(variant(run_all), where)
+    options.drawing(run_all)
+    options.playing(run_all, "a scenario; default: the *.scenario.yml beside FILE, if there is one")
+    run_all.add_argument("--no-scenario", action="store_true", help="check, and play no scenario")
+    options.playing(command("play", "play a scenario in a lab that is up"), "default: the *.scenario.yml beside FILE")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -146,6 +155,8 @@ def run(args: argparse.Namespace) -> int:
                 return _inspect(topology, args)
             case "restart":
                 return _restart(topology, args)
+            case "play":
+                return _play(topology, args)
             case "down" | "destroy":
                 return _down(topology.name, file)
             case _:
@@ -174,8 +185,10 @@ def _start(topology: Topology, args: argparse.Namespace, *, leashed: bool) -> tu
     return client.Client(launch.start_keeper(settings)), kernel
 
 
-def _raise(client: Client, topology: Topology, args: argparse.Namespace, kernel: str) -> None:
-    """Have the lab built; an interruption takes down what there is before it goes on its way."""
+def _raise(
+    client: Client, topology: Topology, args: argparse.Namespace, kernel: str, absent: tuple[str, ...] = ()
+) -> None:
+    """Have the lab built, without the nodes `absent`; an interruption takes down what there is before it goes on."""
     from routed_lab import report, wire
 
     progress = report.Progress()
@@ -185,6 +198,7 @@ def _raise(client: Client, topology: Topology, args: argparse.Namespace, kernel:
         variant=_variant(args),
         kernel="host" if kernel == "host" else "uml",
         environment=dict(topology.variables),
+        absent=absent,
     )
     for warning in topology.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -217,19 +231,59 @@ def _up(topology: Topology, args: argparse.Namespace) -> int:
     client, kernel = _start(topology, args, leashed=False)
     with client:
         _raise(client, topology, args, kernel)
+        _draw(client, topology, args)
     return 0
 
 
+def _draw(client: Client, topology: Topology, args: argparse.Namespace, rows: list[Row] | None = None) -> None:
+    if args.svg is not None:
+        from routed_lab import drawing
+
+        drawing.draw(client, topology, args.svg, rows)
+
+
 def _run(topology: Topology, args: argparse.Namespace) -> int:
+    from routed_lab.scenario import command
+
     _known_node(topology, args.without_tor)
+    if args.no_scenario or (args.without_tor is not None and args.scenario is None):
+        scenario = None
+    else:
+        scenario = command.find(topology, args.scenario)
+    directory = None if scenario is None else command.place(args.report, scenario.path)
     client, kernel = _start(topology, args, leashed=True)
+    record = None
     with client:
-        _raise(client, topology, args, kernel)
+        _raise(client, topology, args, kernel, () if scenario is None else scenario.absent)
         try:
             checked = _ask_check(client, args)
+            _draw(client, topology, args, checked.rows)
+            if scenario is not None and directory is not None:
+                record = command.play(client, topology, scenario.path, directory)
         finally:
             _lower(client, topology.name)
-    return _show(checked, args)
+    status = _show(checked, args)
+    if record is not None and directory is not None:
+        command.show(record, directory)
+        status = status or int(not record.passed)
+    return status
+
+
+def _play(topology: Topology, args: argparse.Namespace) -> int:
+    from routed_lab.scenario import command, load
+
+    scenario = command.find(topology, args.scenario)
+    if scenario is None:
+        raise OperatorError(
+            f"{topology.path} has no scenario beside it",
+            hint=f"name one, or write {load.beside(topology.path)}: see docs/reference/scenarios.md",
+        )
+    directory = command.place(args.report, scenario.path)
+    client, _ = _connect(topology)
+    with client:
+        record = command.play(client, topology, scenario.path, directory)
+    command.show(record, directory)
+    return int(not record.passed)
 
 
 def _check(topology: Topology, args: argparse.Namespace) -> int:
@@ -328,44 +382,13 @@ def _inspect(topology: Topology, args: argparse.Namespace) -> int:
             value = client.call(wire.Inspect(id=client.new_id()), progress)
         finally:
             progress.done()
+        _draw(client, topology, args)
     if args.json:
         sys.stdout.write(json.dumps(report.containers(value, card)) + "\n")
     else:
         print(f'lab "{card.lab}" is up since {card.started}, kernel {card.kernel}, from {card.file}')
-        sys.stdout.write(_outline(value))
+        sys.stdout.write(report.outline(value))
     return 0
-
-
-def _outline(value: Json, depth: int = 0) -> str:
-    """Objects as indented `key: value` lines, lists of plain values on one line."""
-    indent = "  " * depth
-    if isinstance(value, dict):
-        lines: list[str] = []
-        for key, inner in value.items():
-            if _plain(inner):
-                lines.append(f"{indent}{key}: {_one_line(inner)}\n")
-            else:
-                lines.append(f"{indent}{key}:\n{_outline(inner, depth + 1)}")
-        return "".join(lines)
-    if isinstance(value, list):
-        return "".join(f"{indent}{_one_line(item)}\n" for item in value)
-    return f"{indent}{_one_line(value)}\n"
-
-
-def _plain(value: Json) -> bool:
-    if isinstance(value, list):
-        return all(not isinstance(item, list | dict) for item in value)
-    return not isinstance(value, dict) or not value
-
-
-def _one_line(value: Json) -> str:
-    if isinstance(value, dict):
-        return "  ".join(f"{key} {_one_line(inner)}" for key, inner in value.items()) or "none"
-    if isinstance(value, list):
-        return ", ".join(_one_line(item) for item in value) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "-" if value is None else str(value)
 
 
 def _restart(topology: Topology, args: argparse.Namespace) -> int:

@@ -54,10 +54,16 @@ class Client:
         """Return an id for the next request."""
         return next(self._ids)
 
-    def call(self, request: wire.Request, progress: Callable[[str | None], None]) -> wire.Json:
+    def call(
+        self,
+        request: wire.Request,
+        progress: Callable[[str | None], None],
+        output: Callable[[bytes], object] = bytes,
+    ) -> wire.Json:
         """Send `request` and return the value of its Result; raise the error of its Failed.
 
-        `progress` gets each line of progress, and None about every TICK seconds while nothing comes.
+        `output` gets the bytes of the answers that carry some; `progress` each line of progress, and None about every
+        TICK seconds while nothing comes.
         EnvironmentFault when the keeper ends before it has answered.
         """
         self._send(request)
@@ -73,6 +79,8 @@ class Client:
             for answer in answers:
                 if isinstance(answer, wire.Progress):
                     progress(answer.text)
+                elif isinstance(answer, wire.Output):
+                    output(answer.data)
                 elif isinstance(answer, wire.Result):
                     return answer.value
 

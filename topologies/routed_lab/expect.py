@@ -6,7 +6,7 @@ never from what the agents say: the proof and the proven share no table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface
@@ -127,15 +127,15 @@ def sessions_of(topology: Topology, node: str) -> tuple[TorSession, ...]:
     return sessions
 
 
-def expected(topology: Topology, *, without_tor: str | None = None) -> Mapping[Pair, Encapsulation]:
-    """The encapsulation of each ordered pair, `without_tor` naming a node whose ToR sessions are down.
+def expected(topology: Topology, *, without_tor: Collection[str] = ()) -> Mapping[Pair, Encapsulation]:
+    """The encapsulation of each ordered pair, `without_tor` naming the nodes whose ToR sessions are down.
 
     Design section 5. Within a node nothing leaves it. Always: to the owner in IPIP, or in VXLAN where that is the
     pool's. Never: direct. CrossSubnet: direct in the subnet, or when the fabric carries both directions, which it does
     when both nodes speak to their ToR.
     """
     cluster = topology.cluster
-    on_fabric = {session.node for session in tor_sessions(topology)} - {without_tor}
+    on_fabric = {session.node for session in tor_sessions(topology)} - set(without_tor)
 
     def mode(node: str) -> tuple[EncapsulationMode, Encapsulation]:
         pool = next(filter(None, map(cluster.pool, cluster.nodes[node].spec.pod_cidrs)), None)

@@ -5,6 +5,7 @@ One process, a few sockets: a socket belongs to the namespace in which it was op
 
 from __future__ import annotations
 
+import ctypes
 import os
 import selectors
 import socket
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 from routed.netlink.socket import inside
 from routed_lab import capture, expect
 from routed_lab.capture import Sighting, Token
+from routed_lab.scenario import sieve
 
 if TYPE_CHECKING:
     from routed_lab.expect import Encapsulation, Pair, Verdict
@@ -29,6 +31,9 @@ _SOL_RAW = 255
 _ICMP_FILTER = 1  # linux/icmp.h; a set bit drops that type
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 _SO_RCVBUFFORCE = 33
+_SO_ATTACH_FILTER = 26
+_FILTER = struct.Struct("@HP")  # linux/filter.h: struct sock_fprog
+_STEP = 8  # bytes of one step of a filter
 _BUFFER = 4 << 20
 _TIMESPEC = struct.Struct("=qq")
 _LONGEST = 2048
@@ -53,11 +58,11 @@ class Probe:
             stack.callback(self._selector.close)
             for node, namespace in namespaces.items():
                 with inside(namespace):
-                    listener = stack.enter_context(_listener())
+                    listener = stack.enter_context(packets(sieve.without_probes()))
                 self._selector.register(listener, selectors.EVENT_READ, node)
             for pod, (namespace, _) in pods.items():
                 with inside(namespace):
-                    sender = stack.enter_context(_pinger())
+                    sender = stack.enter_context(replies(sieve.without_probes()))
                 self._senders[pod] = sender
                 self._selector.register(sender, selectors.EVENT_READ, pod)
             self._stack = stack.pop_all()
@@ -66,6 +71,10 @@ class Probe:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets."""
         self._stack.close()
 
     def round(self, expected: Mapping[Pair, Encapsulation], timeout: float) -> Sequence[Verdict]:
@@ -107,30 +116,42 @@ class Probe:
                 if echo is None or (echo.token.run, echo.token.round) != (self._run, self._round):
                     continue
                 if isinstance(key.data, str):
-                    sighting = Sighting(key.data, address[0], _time(control), echo.reply, echo.wrapping)
+                    sighting = Sighting(key.data, address[0], stamp(control), echo.reply, echo.wrapping)
                     seen[echo.token.pair].append(sighting)
                 elif echo.reply:
                     replied.add(echo.token.pair)
 
 
-def _listener() -> socket.socket:
-    """A packet socket that sees all IPv4 packets of its namespace, in and out, from the network header on."""
+def packets(program: bytes) -> socket.socket:
+    """A packet socket that sees the IPv4 packets of its namespace that `program` (`scenario.sieve`) lets through.
+
+    In and out, from the network header on, with the time at which the kernel saw them (`stamp`).
+    """
     listener = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
     listener.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-    listener.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-    listener.setblocking(False)
-    return listener
+    return _stamped(listener, program)
 
 
-def _pinger() -> socket.socket:
-    """A raw ICMP socket that receives echo replies only."""
+def replies(program: bytes) -> socket.socket:
+    """A raw ICMP socket that receives only echo replies, of those what `program` lets through, stamped likewise."""
     pinger = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+    pinger.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
     pinger.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~1 & 0xFFFFFFFF))
-    pinger.setblocking(False)
-    return pinger
+    return _stamped(pinger, program)
 
 
-def _time(control: list[tuple[int, int, bytes]]) -> int:
+def _stamped(opened: socket.socket, program: bytes) -> socket.socket:
+    buffer = ctypes.create_string_buffer(program, len(program))
+    opened.setsockopt(
+        socket.SOL_SOCKET, _SO_ATTACH_FILTER, _FILTER.pack(len(program) // _STEP, ctypes.addressof(buffer))
+    )
+    opened.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    opened.setblocking(False)
+    return opened
+
+
+def stamp(control: list[tuple[int, int, bytes]]) -> int:
+    """When the kernel received a packet, nanoseconds of the clock, from what came with it."""
     for level, kind, data in control:
         if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
             seconds, nanoseconds = _TIMESPEC.unpack_from(data)

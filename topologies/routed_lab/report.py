@@ -132,3 +132,35 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
         cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
         lines.append("  ".join([*cells, row[-1].rjust(widths[-1])]))
     return lines
+
+
+def outline(value: wire.Json, depth: int = 0) -> str:
+    """Objects as indented `key: value` lines, lists of plain values on one line."""
+    indent = "  " * depth
+    if isinstance(value, dict):
+        lines: list[str] = []
+        for key, inner in value.items():
+            if _plain(inner):
+                lines.append(f"{indent}{key}: {_one_line(inner)}\n")
+            else:
+                lines.append(f"{indent}{key}:\n{outline(inner, depth + 1)}")
+        return "".join(lines)
+    if isinstance(value, list):
+        return "".join(f"{indent}{_one_line(item)}\n" for item in value)
+    return f"{indent}{_one_line(value)}\n"
+
+
+def _plain(value: wire.Json) -> bool:
+    if isinstance(value, list):
+        return all(not isinstance(item, list | dict) for item in value)
+    return not isinstance(value, dict) or not value
+
+
+def _one_line(value: wire.Json) -> str:
+    if isinstance(value, dict):
+        return "  ".join(f"{key} {_one_line(inner)}" for key, inner in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(_one_line(item) for item in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)

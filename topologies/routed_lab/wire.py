@@ -19,6 +19,7 @@ The values of `Result`, by request:
     Logs      {"status": n}, as Exec
     Inspect   any JSON object
     Restart   null
+    Play      the JSON of scenario.record.Record; before it the packet capture, a pcapng file, as Output of fd 1
     Down      null
 
 This module is pure: bytes in, values out.
@@ -59,6 +60,7 @@ class Up(_Message, frozen=True, tag="up"):
     """Build the lab that `file` (an absolute path) describes and keep it; ends when the lab is ready.
 
     `variant` are absolute paths of resources that go on top of those of the file. `kernel` says where the runner runs.
+    The nodes `absent` are wired up, and become members only when a scenario adds them.
     `leftovers` allows it to remove what an earlier run of the same lab, which was killed, left in the kernel.
     `environment` are variables that the file mentions, which the runner's own shell may not have.
     """
@@ -68,6 +70,7 @@ class Up(_Message, frozen=True, tag="up"):
     kernel: Literal["host", "uml"] = "uml"
     leftovers: bool = True
     environment: dict[str, str] = {}
+    absent: tuple[str, ...] = ()
 
 
 class Check(_Message, frozen=True, tag="check"):
@@ -105,6 +108,12 @@ class Restart(_Message, frozen=True, tag="restart"):
     """Stop and start the daemon of `node`, its namespaces and kernel state untouched; ends when it is ready again."""
 
     node: str
+
+
+class Play(_Message, frozen=True, tag="play"):
+    """Play the scenario in `file` (an absolute path); ends when its last step has, or one has failed."""
+
+    file: str
 
 
 class Down(_Message, frozen=True, tag="down"):
@@ -147,7 +156,7 @@ class Progress(_Message, frozen=True, tag="progress"):
 
 
 class Output(_Message, frozen=True, tag="output"):
-    """Bytes that the program wrote to its file descriptor `fd`, 1 or 2."""
+    """Bytes that the program wrote to its file descriptor `fd`, 1 or 2; of a Play a piece of the capture."""
 
     fd: Literal[1, 2]
     data: bytes
@@ -200,7 +209,7 @@ class Checked(msgspec.Struct, frozen=True):
 Notice: TypeAlias = Signal | Stdin | Resize
 """What concerns a request that runs, and gets no answer."""
 
-Request: TypeAlias = Up | Check | Exec | Logs | Inspect | Restart | Down | Notice
+Request: TypeAlias = Up | Check | Exec | Logs | Inspect | Restart | Play | Down | Notice
 Answer: TypeAlias = Progress | Output | Result | Failed
 
 _encoder = msgspec.json.Encoder()

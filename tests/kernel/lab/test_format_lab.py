@@ -227,7 +227,9 @@ def test_a_program_runs_as_long_as_the_lab(build, tmp_path: Path):
     def running() -> bool:
         """Whether a process that is called like the program is there: the node's own numbers say nothing here."""
         called = b"tail\0-f\0" + bytes(tmp_path / "started")
-        return any(each.read_bytes().startswith(called) for each in Path("/proc").glob("[0-9]*/cmdline") if each.exists())
+        return any(
+            each.read_bytes().startswith(called) for each in Path("/proc").glob("[0-9]*/cmdline") if each.exists()
+        )
 
     (tmp_path / "started").touch()
     with build(f"nodes: {{a: {{kind: linux, cmd: tail -f {tmp_path}/started}}}}"):

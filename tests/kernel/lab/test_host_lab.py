@@ -74,3 +74,43 @@ def test_what_cannot_come_up_leaves_nothing(topology: Path) -> None:
     assert done.returncode == 1
     assert "10.1.1.99/24 is on no interface of this machine" in done.stderr
     assert remains() == []
+
+
+SCENARIO = """\
+name: an agent is killed, a node added, another cut off
+absent: [node-b2]
+probes:
+  pairs: [node-a1-pod1 > node-b1-pod1]
+steps:
+  - expect: {converged: yes}
+  - kill: node-a1
+  - expect: {reachable: yes}
+  - start: node-a1
+  - add: node-b2
+  - expect: {converged: yes}
+  - expect: {lost: 0}
+  - partition: [node-b1]
+  - expect:
+      pairs: [node-a1-pod1 > node-b1-pod1]
+      reachable: no
+  - rejoin: [node-b1]
+  - expect: {converged: yes}
+  - expect: {lost: 0}
+"""
+
+
+def test_a_scenario_stops_at_what_does_not_hold_and_says_so_in_its_report(topology: Path) -> None:
+    """The last step cannot hold: the node was cut off since losses were asked for before."""
+    topology.with_name("host.scenario.yml").write_text(SCENARIO)
+    report = topology.parent / "report"
+
+    done = lab("run", topology, "--kernel", "host", "--report", report)
+
+    record = json.loads((report / "record.json").read_text())
+    assert done.returncode == 1, done.stderr
+    assert [step["outcome"] for step in record["steps"] if step["kind"] == "act"] == ["done"] * 5
+    assert [step["outcome"] for step in record["steps"] if step["kind"] == "expectation"] == ["met"] * 6 + ["failed"]
+    assert [len(step["rows"]) for step in record["steps"] if step["rows"]][::2] == [30, 56]
+    assert record["pairs"][0]["gaps"]
+    assert "NOT as expected" in (report / "report.html").read_text()
+    assert remains() == []

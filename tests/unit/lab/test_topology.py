@@ -9,6 +9,7 @@ import pytest
 
 from routed.errors import OperatorError
 from routed.model.resources import EncapsulationMode
+from routed.model.validate import validate
 from routed_lab import topology
 from routed_lab.topology import End, Pod, Role, RouterKind
 
@@ -312,3 +313,17 @@ def test_the_resources_of_a_variant_go_on_top_of_those_of_the_file(load, tmp_pat
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(OperatorError, match=r"gone\.clab\.yml: cannot read the topology: No such file"):
         topology.load(tmp_path / "gone.clab.yml")
+
+
+def test_a_node_that_is_absent_has_its_links_and_no_part_in_the_cluster_until_it_joins():
+    racks = topology.load(TOPOLOGIES / "two-racks-tor.clab.yml")
+
+    without = racks.without(["node-b2"])
+    again = without.joined("node-b2", racks.resources_of("node-b2"))
+
+    assert "node-b2" not in without.cluster.nodes
+    assert {pod.node for pod in without.pods} == {"node-a1", "node-a2", "node-b1"}
+    assert not validate(without.resources)
+    assert without.links == racks.links
+    assert again.pods == racks.pods
+    assert set(again.cluster.nodes) == set(racks.cluster.nodes)

@@ -29,6 +29,7 @@ REQUESTS: st.SearchStrategy[wire.Request] = st.one_of(
     st.builds(wire.Check, id=IDS, without_tor=st.none() | TEXT),
     st.builds(wire.Exec, id=IDS, node=TEXT, argv=st.lists(TEXT), tty=st.booleans(), stdin=st.booleans()),
     st.builds(wire.Inspect, id=IDS),
+    st.builds(wire.Play, id=IDS, file=TEXT),
     st.builds(wire.Restart, id=IDS, node=TEXT),
     st.builds(wire.Down, id=IDS, lab=st.none() | TEXT),
     st.builds(wire.Signal, id=IDS, number=st.integers(1, 64)),

@@ -118,6 +118,8 @@ class Runner:
             case wire.Restart(node=node):
                 await self._up_lab().restart(node, progress)
                 return None
+            case wire.Play():
+                return await self._play(request, progress)
             case wire.Signal() | wire.Stdin() | wire.Resize():
                 raise Bug("a signal or input is no request")
 
@@ -134,7 +136,8 @@ class Runner:
         from routed_lab.runner.lab import Lab
 
         loaded = topology.load(Path(request.file), request.variant, {**os.environ, **request.environment})
-        lab = self._lab = Lab(loaded, RunDirectory.claim(loaded.name, leftovers=request.leftovers))
+        directory = RunDirectory.claim(loaded.name, leftovers=request.leftovers)
+        lab = self._lab = Lab(loaded, directory, request.absent)
         self._building = self._tasks[request.id]
         try:
             await lab.up(progress)
@@ -151,6 +154,15 @@ class Runner:
             self._removal = asyncio.create_task(lab.down(progress))
         if self._removal is not None:
             await asyncio.shield(self._removal)
+
+    async def _play(self, request: wire.Play, progress: Callable[[str], None]) -> wire.Json:
+        from routed_lab.scenario.play import play
+
+        async def capture(data: bytes) -> None:
+            self._write(wire.Output(id=request.id, fd=1, data=data))
+            await self._drain()
+
+        return await play(self._up_lab(), Path(request.file), capture, progress)
 
     async def _exec(self, request: wire.Exec) -> int:
         from routed_lab.runner.programs import Program

@@ -31,20 +31,20 @@ async def check(lab: Lab, without_tor: str | None, progress: Progress) -> Json:
     begin = time.monotonic()
     lab.require_alive()
     sessions = () if without_tor is None else expect.sessions_of(lab.topology, without_tor)
-    expected = expect.expected(lab.topology, without_tor=without_tor)
+    expected = expect.expected(lab.topology, without_tor=() if without_tor is None else (without_tor,))
     pods = {pod: (wired.namespace, wired.address) for pod, wired in lab.pods.items()}
     with Probe(lab.topology, lab.namespaces, pods) as probe:
         try:
             for session in sessions:
                 progress(f"taking the session {session.router} - {session.node} down")
-                await _switch(lab, session, up=False)
+                await switch(lab, session, up=False)
             await _converge(probe, expected, progress)
             verdicts = await asyncio.to_thread(probe.round, expected, _REPLY)
             seconds = time.monotonic() - begin
         finally:
             for session in sessions:
                 progress(f"taking the session {session.router} - {session.node} up again")
-                await _switch(lab, session, up=True)
+                await switch(lab, session, up=True)
         if sessions:
             await _restored(lab, probe, sessions, progress)
     lab.require_alive()
@@ -75,7 +75,7 @@ def _good(verdict: Verdict) -> bool:
     return verdict.reachable and verdict.right
 
 
-async def _switch(lab: Lab, session: TorSession, *, up: bool) -> None:
+async def switch(lab: Lab, session: TorSession, *, up: bool) -> None:
     """Take the router's session with the node down, or let it come up again."""
     await lab.routers[session.router].switch(await _of_router(lab, session), up=up)
 

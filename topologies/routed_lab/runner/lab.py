@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -26,6 +27,7 @@ from routed_lab.runner.stages import Stages
 from routed_lab.topology import HOST, Kind, LabNode, Pod, Role, Stage, Topology
 
 if TYPE_CHECKING:
+    from routed.model.resources import AnyResource
     from routed_lab.runner.routers.router import Router
     from routed_lab.runner.sandbox import Sandbox
 
@@ -45,8 +47,10 @@ class Wired:
 class Lab:
     """One lab in this kernel. Not to be used for a second `up` after `down`."""
 
-    def __init__(self, topology: Topology, directory: RunDirectory) -> None:
-        self.topology = topology
+    def __init__(self, topology: Topology, directory: RunDirectory, absent: Collection[str] = ()) -> None:
+        """`absent` are nodes that become members by `join`, after `up`."""
+        self.whole = topology
+        self.topology = topology.without(absent)
         self._network = Network(topology, directory)
         self._stages = Stages(topology.nodes.values())
         self._programs: dict[str, Child] = {}
@@ -69,33 +73,21 @@ class Lab:
         progress(f"checking the configurations of {len(topology.routers)} routers")
         await together(*(self._check(router) for router in topology.routers))
         progress(f"making {len(topology.nodes)} namespaces and {len(topology.links)} links")
-        for pod in topology.pods:  # before the nodes, which would not see the mounts by which these are held
+        for pod in self.whole.pods:  # before the nodes, which would not see the mounts by which these are held
             self._pod_namespaces[pod] = self._directory.make(topology.namespace(pod.name))
         self._network.make()
         for node in topology.nodes.values():
             if node.kind is not Kind.HOST:
                 self._containers[node.name] = self._contain(node)
         progress("applying the resources")
-        await self._apply(self._store)
+        await self.apply(topology.resources)
         progress(f"starting {len(topology.routers)} routers and {len(topology.members)} agents")
         for router in topology.routers:
             self.routers[router.name] = KINDS[router.router](
                 router, self._home(router.name), self._containers[router.name].sandbox, environment(router.env)
             )
         for node in topology.members:
-            agent = self.agents[node.name] = Agent(
-                node.name,
-                self._store,
-                self._containers[node.name].sandbox,
-                self._home(node.name),
-                environment(node.env),
-            )
-            self._plugins[node.name] = Plugin(
-                self._install_plugin(node.name, agent.cni_socket),
-                self._containers[node.name].sandbox,
-                self._home(node.name),
-                environment(node.env),
-            )
+            self._equip(node)
         await together(*(self._live(node, progress) for node in topology.nodes.values()))
         self.require_alive()
         for name in self._daemons():
@@ -118,14 +110,24 @@ class Lab:
         self._directory.clear()
         self._directory.remove()
 
+    async def join(self, name: str, progress: Progress) -> None:
+        """Make a node that was absent a member: its resources, its agent, its pods."""
+        member = self.whole.nodes[name]
+        if name in self.agents:
+            raise OperatorError(
+                f"{name} is a member of lab {self.topology.name} already",
+                hint="a scenario that adds it names it under absent, and is played by: routed lab run",
+            )
+        resources = self.whole.resources_of(name)
+        await self.apply(resources)
+        self._equip(member)
+        self.topology = self.topology.joined(name, resources)
+        await self._populate(member, progress)
+        self._guard(name)
+
     async def restart(self, name: str, progress: Progress) -> None:
         """Stop and start the daemon of a node or router, the kernel's state untouched."""
-        daemon = self._daemons().get(name)
-        if daemon is None:
-            raise OperatorError(
-                f'"{name}" is no node of lab {self.topology.name}',
-                hint=f"its nodes are {', '.join(self.topology.nodes)}",
-            )
+        daemon = self._daemon(name)
         if name in self._busy:
             raise EnvironmentFault(f"{name} is being restarted already", hint="wait for the other restart")
         self._busy.add(name)
@@ -137,6 +139,24 @@ class Lab:
         finally:
             self._busy.discard(name)
         self._guard(name)
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL the daemon of a node or router; the lab goes on without it until `start`."""
+        self._busy.add(name)
+        alive = [child for child in self._daemon(name).children if child.alive]
+        for child in alive:
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)
+        for child in alive:
+            await child.wait()
+
+    async def start(self, name: str, progress: Progress) -> None:
+        """Start a daemon that was killed; nothing if it runs."""
+        daemon = self._daemon(name)
+        if not any(child.alive for child in daemon.children):
+            await daemon.start(progress)
+            self._busy.discard(name)
+            self._guard(name)
 
     def require_alive(self) -> None:
         """EnvironmentFault when an agent or router has ended by itself, with the end of its log."""
@@ -160,11 +180,8 @@ class Lab:
 
     def log_of(self, name: str) -> Path:
         """Where the daemons of a node or router log to; OperatorError when the lab has none of that name."""
-        if name not in self._daemons() and name not in self._programs:
-            raise OperatorError(
-                f'"{name}" is no node of lab {self.topology.name}',
-                hint=f"its nodes are {', '.join(self.topology.nodes)}",
-            )
+        if name not in self._programs:
+            self._daemon(name)
         return self._home(name) / "log"
 
     def namespace_of(self, name: str) -> Path:
@@ -177,6 +194,11 @@ class Lab:
                 hint=f"it has {', '.join((*self.topology.nodes, *pods))}",
             )
         return found
+
+    @property
+    def directory(self) -> Path:
+        """Where the lab keeps its files; they go with it."""
+        return self._directory.path
 
     def environment_of(self, name: str) -> dict[str, str]:
         """What a program that is run in a node or pod sees; `routed` finds the lab's store there."""
@@ -201,8 +223,33 @@ class Lab:
         for child in self._daemons()[name].children:
             child.when_done(report)
 
+    def _daemon(self, name: str) -> Daemon:
+        daemon = self._daemons().get(name)
+        if daemon is None:
+            raise OperatorError(
+                f'"{name}" is no node of lab {self.topology.name}',
+                hint=f"its nodes are {', '.join(self.topology.nodes)}",
+            )
+        return daemon
+
     def _daemons(self) -> Mapping[str, Daemon]:
         return {**self.agents, **self.routers}
+
+    def _equip(self, node: LabNode) -> None:
+        """Give a node its agent, not yet started, and its plugin."""
+        agent = self.agents[node.name] = Agent(
+            node.name,
+            self._store,
+            self._containers[node.name].sandbox,
+            self._home(node.name),
+            environment(node.env),
+        )
+        self._plugins[node.name] = Plugin(
+            self._install_plugin(node.name, agent.cni_socket),
+            self._containers[node.name].sandbox,
+            self._home(node.name),
+            environment(node.env),
+        )
 
     def _home(self, name: str) -> Path:
         return self._directory.path / name
@@ -243,7 +290,7 @@ class Lab:
         async with self._stage(node, Stage.HEALTHY):
             if node.role is Role.ROUTER:
                 await self.routers[node.name].start(progress)
-            elif node.role is Role.NODE:
+            elif node.role is Role.NODE and node.present:
                 await self._populate(node, progress)
 
     @asynccontextmanager
@@ -305,13 +352,14 @@ class Lab:
                 hint="correct the line under the node's key exec",
             )
 
-    async def _apply(self, store: Path) -> None:
+    async def apply(self, resources: Sequence[AnyResource]) -> None:
+        """Write resources into the lab's store, as `routed apply` does."""
         from routed.store.resources import apply
         from routed.store.sqlite import SqliteStore
 
-        opened = SqliteStore(store)
+        opened = SqliteStore(self._store)
         try:
-            await apply(opened, self.topology.resources)
+            await apply(opened, resources)
         finally:
             await opened.close()
 
@@ -324,7 +372,7 @@ class Lab:
         """Start the node's agent, then wire its pods one after the other, as its runtime would."""
         await self.agents[node.name].start(progress)
         progress(f"{node.name} is in sync")
-        for pod in (pod for pod in self.topology.pods if pod.node == node.name):
+        for pod in (pod for pod in self.whole.pods if pod.node == node.name):
             held = self._pod_namespaces[pod]
             links.up(held, ["lo"])
             self._pod_sandboxes[pod.name] = self._containers[node.name].sandbox.pod(pod.name, held)

@@ -102,6 +102,17 @@ def up(namespace: Path, interfaces: Iterable[str]) -> None:
         raise EnvironmentFault(f"cannot set {names[index]} in {namespace.name} up: {os.strerror(number)}")
 
 
+def switch(namespace: Path, interface: str, *, up: bool) -> None:
+    """Set one interface up or down; EnvironmentFault when the kernel refuses."""
+    body = message.IFINFO.pack(0, 0, 0, c.IFF_UP if up else 0, c.IFF_UP)
+    with Netlink.open_in(namespace) as kernel:
+        try:
+            kernel.request(Msg.SETLINK, body + message.text(Ifla.IFNAME, interface))
+        except NetlinkError as error:
+            state = "up" if up else "down"
+            raise EnvironmentFault(f"cannot set {interface} in {namespace.name} {state}: {error.strerror}") from error
+
+
 def forward(namespace: Path) -> None:
     """Let the kernel of a namespace forward IPv4, as containers' do."""
     with inside(namespace):

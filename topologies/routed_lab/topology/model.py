@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import IPv4Interface, IPv6Interface
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from routed.model.cluster import Cluster
-from routed.model.resources import AnyResource, EncapsulationMode
+from routed.model.resources import AnyResource, BGPPeer, EncapsulationMode, Node
 from routed_lab.topology.routers import RouterKind
 
 HOST: Final = "host"
@@ -108,6 +108,7 @@ class LabNode:
     stage_commands: Mapping[Stage, tuple[StageCommand, ...]] = field(
         default_factory=dict[Stage, tuple[StageCommand, ...]]
     )
+    present: bool = True  # a node that is not is wired up, and becomes a member later: step `add` of a scenario
 
     @property
     def bridge(self) -> str:
@@ -204,7 +205,27 @@ class Topology:
     @property
     def members(self) -> tuple[LabNode, ...]:
         """The nodes that run the agent, in the file's order."""
-        return tuple(node for node in self.nodes.values() if node.role is Role.NODE)
+        return tuple(node for node in self.nodes.values() if node.role is Role.NODE and node.present)
+
+    def without(self, absent: Collection[str]) -> Topology:
+        """The same lab in which the nodes `absent` are no members yet: no agent, no pods, no resources."""
+        nodes = {name: replace(node, present=name not in absent) for name, node in self.nodes.items()}
+        theirs = [one for name in absent for one in self.resources_of(name)]
+        return replace(self, nodes=nodes, resources=tuple(one for one in self.resources if one not in theirs))
+
+    def joined(self, name: str, resources: Sequence[AnyResource]) -> Topology:
+        """The same lab in which a node that was absent is a member, by these resources."""
+        nodes = {**self.nodes, name: replace(self.nodes[name], present=True)}
+        return replace(self, nodes=nodes, resources=(*self.resources, *resources))
+
+    def resources_of(self, name: str) -> tuple[AnyResource, ...]:
+        """The resources that are about one node alone: its Node, and the BGPPeers that name it."""
+        return tuple(
+            one
+            for one in self.resources
+            if (isinstance(one, Node) and one.metadata.name == name)
+            or (isinstance(one, BGPPeer) and one.spec.node == name)
+        )
 
     @cached_property
     def pods(self) -> tuple[Pod, ...]:

@@ -44,9 +44,13 @@ class Bird(Router):
         """`birdc enable` or `disable`."""
         await self.ask("birdc", "enable" if up else "disable", session.protocol)
 
+    async def cli(self, *words: str) -> str:
+        """`birdc WORDS`."""
+        return await self.ask("birdc", *words)
+
     async def rib(self) -> str:
         """`birdc show route all`."""
-        return await self.ask("birdc", "show", "route", "all")
+        return await self.cli("show", "route", "all")
 
 
 def _answers(path: str) -> bool:

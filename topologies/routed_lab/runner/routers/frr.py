@@ -89,6 +89,10 @@ class Frr(Router):
         line = f"{'no ' if up else ''}neighbor {session.neighbor} shutdown"
         await self.ask("vtysh", "-c", "configure terminal", "-c", "router bgp", "-c", line)
 
+    async def cli(self, *words: str) -> str:
+        """`vtysh -c WORDS`."""
+        return await self.ask("vtysh", "-c", " ".join(words))
+
     async def rib(self) -> str:
         """`show bgp ipv4 unicast` and the same of IPv6."""
         return await self.ask("vtysh", "-c", "show bgp ipv4 unicast", "-c", "show bgp ipv6 unicast")

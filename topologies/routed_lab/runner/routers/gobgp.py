@@ -76,6 +76,10 @@ class Gobgp(Router):
         """`gobgp neighbor ... enable` or `disable`."""
         await self.ask("gobgp", "neighbor", str(session.neighbor), "enable" if up else "disable")
 
+    async def cli(self, *words: str) -> str:
+        """`gobgp WORDS`."""
+        return await self.ask("gobgp", *words)
+
     async def rib(self) -> str:
         """`gobgp global rib` of both families."""
         return "".join([await self.ask("gobgp", "global", "rib", "-a", family) for family in _FAMILIES])

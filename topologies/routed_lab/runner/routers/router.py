@@ -90,6 +90,10 @@ class Router(ABC):
         """Take a session down, administratively, or let it come up again."""
 
     @abstractmethod
+    async def cli(self, *words: str) -> str:
+        """What its own command line says to `words`; EnvironmentFault with its words when it refuses."""
+
+    @abstractmethod
     async def rib(self) -> str:
         """Its BGP table, as its own CLI prints it."""
 
