@@ -110,7 +110,7 @@ def messages(topology: Topology, packets: Iterable[Packet], origin: int) -> list
 
 def owners(topology: Topology) -> Mapping[IPv4Address, str]:
     """Which node has which address by the topology file."""
-    return {address: node.name for node in topology.nodes.values() for address in expect.addresses(node)}
+    return {held.ip: node.name for node in topology.nodes.values() for held in expect.addresses(node)}
 
 
 def changes(told: Iterable[tuple[str, Iterable[tuple[float, str]]]], origin: float) -> list[Change]:
