@@ -355,10 +355,13 @@ class RoutesTarget:
                 self._held[nlri] = was
             if number != errno.EEXIST:
                 self.failures[nlri] = os.strerror(number)
-            elif repeated or (nlri not in self.beside and not self._syncing):
-                # perhaps it is ours: made by the messages whose answer was lost, or by another hand of ours
+            elif repeated:  # perhaps it is ours: made by the messages whose answer was lost
                 self.failures[nlri] = os.strerror(number)
                 self.forget()
+            elif nlri not in self.beside and not self._syncing:
+                # Another hand's, or another of ours: an event that is still to be read says whose. All would have to be
+                # read again else for each pod that is wired while we write.
+                self.failures[nlri] = os.strerror(number)
             else:
                 key = self._key(nlri)
                 self.conflicts[nlri] = Conflict(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +75,8 @@ def sessions(topology: Topology, told: Inspected) -> list[picture.Session]:
                 found[frozenset((name, other))] = picture.Session(name, other)
     for name, node in told.nodes.items():
         for session in node.sessions:
-            other = owner.get(IPv4Address(session.neighbor))
+            neighbour = ip_address(session.neighbor)
+            other = owner.get(neighbour) if isinstance(neighbour, IPv4Address) else None
             if other is not None:
                 up = session.state == "Established"
                 found[frozenset((name, other))] = picture.Session(name, other, up)

@@ -104,11 +104,12 @@ def draw(topology: Topology, rows: Sequence[Row], sessions: Sequence[Session] = 
 def _lay_out(topology: Topology) -> _Layout:
     places: dict[str, tuple[float, float]] = {}
     racks: list[tuple[str, float, float, float]] = []
-    above = [node for node in topology.routers if node.rack is None]
+    others = [node for node in topology.nodes.values() if node.role is not Role.NODE]
+    above = [node for node in others if node.rack is None]
     top = _TOP + (_TIER if above else 14.0)
     left = _PAD
     for rack in dict.fromkeys(node.rack for node in topology.nodes.values() if node not in above):
-        routers = [node for node in topology.routers if node.rack == rack and node not in above]
+        routers = [node for node in others if node.rack == rack and node not in above]
         members = [node for node in topology.members if node.rack == rack]
         breadth = max(
             sum(map(_breadth, members)) + _GAP * max(0, len(members) - 1),
@@ -150,7 +151,7 @@ def _racks(layout: _Layout) -> Iterator[str]:
 
 
 def _links(topology: Topology, layout: _Layout) -> Iterator[str]:
-    for link in topology.links:
+    for link in (link for link in topology.links if all(end.node in layout.places for end in link.ends)):
         (x1, y1), (x2, y2) = layout.places[link.left.node], layout.places[link.right.node]
         yield (
             f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#c3ccd8" stroke-width="9"'
@@ -159,7 +160,7 @@ def _links(topology: Topology, layout: _Layout) -> Iterator[str]:
 
 
 def _interfaces(topology: Topology, layout: _Layout) -> Iterator[str]:
-    for link in topology.links:
+    for link in (link for link in topology.links if all(end.node in layout.places for end in link.ends)):
         for end, far in (link.ends, link.ends[::-1]):
             (x, y), (far_x, far_y) = layout.places[end.node], layout.places[far.node]
             length = max(1.0, ((far_x - x) ** 2 + (far_y - y) ** 2) ** 0.5)

@@ -391,6 +391,7 @@ class Agent:
                     table = any(changed.values())
                     if self._paths.settle(now, synced=self._routing.rib.synced(now)):
                         changed, table = dict.fromkeys(Family), True
+                    self._read_monitor()  # the links of pods wired while that settled, before endpoints are asked for
                     await self._programmer.reconcile_aside(now, changed, write=self._gate.may_write)
                     # a table that arrives is wanted in the kernel soon: only what others do to the kernel must wait
                     self._spent = 0.0 if table else self._spent + time.monotonic() - started

@@ -62,11 +62,11 @@ class LeakKeeper:
                 continue
             try:
                 await self.look()
-            except (RoutedError, CniError) as error:  # there is time
+            except (RoutedError, CniError, OSError) as error:  # there is time
                 _log.warning("what pods' interfaces hold that are gone could not be looked at: %s", error)
 
     async def look(self) -> None:
-        """Look once, and take back what has been missing for long enough. Raises RoutedError, CniError."""
+        """Look once, and take back what has been missing for long enough. Raises RoutedError, CniError, OSError."""
         self._suspected = look(self._suspected, await self._interfaces.missing(), self._now())
         found = leaks(self._suspected, self._now(), self._grace)
         if not found:

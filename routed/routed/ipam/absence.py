@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from routed.errors import EnvironmentFault, RoutedError
 from routed.ipam.block import Block
@@ -23,6 +24,7 @@ from routed.model.address import AnyPrefix
 _log = logging.getLogger(__name__)
 AGAIN_SECONDS = 1.0  # between two looks whether the store is back
 _ATTEMPTS = 16
+_BLOCKS_AT_ONCE = 32  # of the journal in one transaction: a block is up to three operations, etcd takes 128
 
 
 class ContentionError(EnvironmentFault):
@@ -108,7 +110,7 @@ class Absence:
         if self._journal is None:
             return
         for _ in range(_ATTEMPTS):
-            if not self._holdings.unsaved or await self._holdings.write(self._holdings.unsaved, {}):
+            if await self._save():
                 break
             await self._holdings.load()
         else:
@@ -123,6 +125,13 @@ class Absence:
         if count or self.away:
             self.away = False
             self.on_return()
+
+    async def _save(self) -> bool:
+        """Write what the journal makes otherwise, in parts that every store takes; whether nobody else was faster."""
+        while part := dict(islice(self._holdings.unsaved.items(), _BLOCKS_AT_ONCE)):
+            if not await self._holdings.write(part, {}):
+                return False
+        return True
 
     def begin(self, fault: EnvironmentFault) -> bool:
         """The store does not answer: go by the journal from now on; False when that cannot be."""
@@ -166,3 +175,6 @@ class Absence:
                 if not isinstance(error, EnvironmentFault) and error.message != self._because:
                     _log.error("%s", error)
                 self._because = error.message
+            except Exception as error:  # noqa: BLE001  a bug must not end the looking: nobody else does it
+                _log.exception("whether the store is back could not be seen")
+                self._because = repr(error)

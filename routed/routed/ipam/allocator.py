@@ -36,6 +36,7 @@ __all__ = ["PREFIX", "Allocator", "key"]
 T = TypeVar("T")
 _ATTEMPTS = 16  # of one transaction; each lost one means that somebody else's was written
 _MOST_TOGETHER = 256  # changes in one transaction
+_LONGEST_LINGER = 0.05  # seconds: a store that does not answer is not waited for twice
 _LINGER = 0.5  # of a transaction's time, for those to come back who were just answered while others wait
 COOLDOWN_SECONDS = 30.0  # connections to the pod before are forgotten by then, and its routes withdrawn
 
@@ -244,7 +245,9 @@ class Allocator:
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 _tell(future, outcome)
             if self._queue:
-                await self._gather(len(self._queue) + len(batch), _LINGER * (time.monotonic() - start))
+                await self._gather(
+                    len(self._queue) + len(batch), min(_LINGER * (time.monotonic() - start), _LONGEST_LINGER)
+                )
 
     async def _gather(self, expected: int, seconds: float) -> None:
         """Wait until so many changes are asked for, but not longer than `seconds`.
@@ -270,6 +273,10 @@ class Allocator:
         for part in (batch[:middle], batch[middle:]):
             try:
                 outcomes += await self._write_in_parts(part)
+            except EnvironmentFault:
+                if not outcomes:
+                    raise
+                outcomes += await self._write(part)  # the store went away after the first part: by the journal
             except RoutedError as error:
                 outcomes += [error] * len(part)
         return outcomes

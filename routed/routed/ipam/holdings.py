@@ -223,9 +223,9 @@ class Holdings:
     async def claim(self, cidr: AnyPrefix, pool: IPPool) -> Held | None:
         """Claim a block of `pool`; None when it cannot be ours, as somebody else was faster or the pool changed."""
         claim = affinity_key(cidr)
-        self.stale = True  # if anything fails from here on, the store tells what is left of it
+        stale, self.stale = self.stale, True  # if anything fails from here on, the store tells what is left of it
         held = await self._claim_at(claim, cidr, pool)
-        self.stale = False
+        self.stale = stale
         if held is not None:
             self.blocks[cidr] = held
             self._noted.add(cidr)
@@ -298,14 +298,14 @@ class Holdings:
         """
         for cidr in cidrs:
             held = self.blocks[cidr]
+            stale, self.stale = self.stale, True  # if the answer is lost, the store tells what came of it
             done = await self._store.txn(
                 [Compare(affinity_key(cidr), held.affinity), Compare(key(cidr), held.mod_revision)],
                 [Put(affinity_key(cidr), self._claim(cidr, BlockState.PENDING_DELETION))],
             )
             if done.succeeded:
                 self.blocks[cidr] = replace(held, affinity=done.revision, leaving=True)
-            else:
-                self.stale = True
+                self.stale = stale
 
     async def give_back(self) -> None:
         """The second: what was withdrawn is deleted; a block of which somebody borrowed meanwhile is ours again."""

@@ -111,7 +111,7 @@ def _without_strays(written: Iterable[Entry], blocks: Mapping[AnyPrefix, Block],
             if word is None or block.node_of(ordinal) != node:
                 continue
             if not word.taken or word.address != block.address(ordinal):
-                after[cidr], _ = after[cidr].release(held.handle, now=word.at)
+                after[cidr] = _released(after[cidr], held.handle, word.at)
     return after
 
 
@@ -126,7 +126,12 @@ def _came_back(block: Block, entry: Entry, node: str) -> Block:
         block, _ = block.assign(handle := _NOBODY, address=entry.address, rules=_rules(entry))
     elif held.handle != handle or block.node_of(ordinal) != node:
         return block
-    return block.release(handle, now=entry.at)[0]
+    return _released(block, handle, entry.at)
+
+
+def _released(block: Block, handle: str, at: int) -> Block:
+    """As if it had come back in its turn: what came back later is not to count as earlier for it."""
+    return block.release(handle, now=max([at, *block.cooling[-1:]]))[0]
 
 
 def _has_come_back(block: Block, ordinal: int, at: int) -> bool:
@@ -147,7 +152,7 @@ def _give(blocks: dict[AnyPrefix, Block], entry: Entry, node: str) -> str:
         return f"node {block.node_of(ordinal)} has borrowed it meanwhile, for {held.handle}"
     if held is not None and (held.handle, held.since) != (entry.handle, entry.at):
         # of before, or of a transaction whose answer was lost: nobody goes by it
-        block, _ = block.release(held.handle, now=entry.at)
+        block = _released(block, held.handle, entry.at)
     try:
         block, _ = block.assign(entry.handle, entry.attributes, entry.address, node=node, rules=_rules(entry))
     except ConflictError as error:

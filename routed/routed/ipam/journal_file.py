@@ -29,7 +29,9 @@ class JournalFile:
         data = encode(written)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # what is gone of itself (a `clear` that failed half way) must not go on in the middle of a new file
+            create = 0 if self._size else os.O_CREAT
+            file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | create, 0o600)
             try:
                 os.ftruncate(file, self._size)  # what failed half way, now or before a crash, must not be continued
                 done = 0

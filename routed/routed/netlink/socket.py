@@ -248,6 +248,9 @@ class Netlink:
                     found.append(datagram[start : offset + length])
                     usual, usual_length, step = header, length, (length + 3) & ~3
                 elif answer == last:
+                    reason = -_ERRNO.unpack_from(datagram, start)[0] if length >= size + _ERRNO.size else 0
+                    if reason > 0:  # a dump that failed on its way must not pass for a whole one
+                        raise NetlinkError(reason, os.strerror(reason))
                     return found, every
                 elif answer == error:
                     reason = -_ERRNO.unpack_from(datagram, offset + size)[0]

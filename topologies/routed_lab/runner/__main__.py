@@ -39,6 +39,7 @@ class Runner:
         self._building: asyncio.Task[None] | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._programs: dict[int, Program] = {}
+        self._playing = False
 
     def accept(self, request: wire.Request) -> None:
         """Begin a request, or pass a signal or input on to one that runs."""
@@ -162,7 +163,14 @@ class Runner:
             self._write(wire.Output(id=request.id, fd=1, data=data))
             await self._drain()
 
-        return await play(self._up_lab(), Path(request.file), capture, progress)
+        lab = self._up_lab()
+        if self._playing:
+            raise ConflictError(f"a scenario is being played in lab {lab.topology.name}", hint="wait for its end")
+        self._playing = True
+        try:
+            return await play(lab, Path(request.file), capture, progress)
+        finally:
+            self._playing = False
 
     async def _exec(self, request: wire.Exec) -> int:
         from routed_lab.runner.programs import Program

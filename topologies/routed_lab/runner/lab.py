@@ -65,18 +65,21 @@ class Lab:
         self._pod_namespaces: dict[Pod, Path] = {}
         self._pod_sandboxes: dict[str, Sandbox] = {}
         self._busy: set[str] = set()
+        self._killed: set[str] = set()
         self._ending = False
 
     async def up(self, progress: Progress) -> None:
         """Build all of it and wait until every agent is ready and every pod wired; the caller undoes a failure."""
         topology = self.topology
         progress(f"checking the configurations of {len(topology.routers)} routers")
+        self._home("").mkdir()
         await together(*(self._check(router) for router in topology.routers))
         progress(f"making {len(topology.nodes)} namespaces and {len(topology.links)} links")
         for pod in self.whole.pods:  # before the nodes, which would not see the mounts by which these are held
             self._pod_namespaces[pod] = self._directory.make(topology.namespace(pod.name))
         self._network.make()
         for node in topology.nodes.values():
+            self._home(node.name).mkdir(exist_ok=True)
             if node.kind is not Kind.HOST:
                 self._containers[node.name] = self._contain(node)
         progress("applying the resources")
@@ -136,14 +139,15 @@ class Lab:
             await daemon.stop()
             progress(f"starting {name}")
             await daemon.start(progress)
+            self._killed.discard(name)
         finally:
             self._busy.discard(name)
         self._guard(name)
 
     async def kill(self, name: str) -> None:
         """SIGKILL the daemon of a node or router; the lab goes on without it until `start`."""
-        self._busy.add(name)
         alive = [child for child in self._daemon(name).children if child.alive]
+        self._killed.add(name)
         for child in alive:
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
@@ -153,16 +157,14 @@ class Lab:
     async def start(self, name: str, progress: Progress) -> None:
         """Start a daemon that was killed; nothing if it runs."""
         daemon = self._daemon(name)
-        if not any(child.alive for child in daemon.children):
-            await daemon.start(progress)
-            self._busy.discard(name)
-            self._guard(name)
+        if not daemon.children or not all(child.alive for child in daemon.children):
+            await self.restart(name, progress)
 
     def require_alive(self) -> None:
         """EnvironmentFault when an agent or router has ended by itself, with the end of its log."""
         for name, daemon in self._daemons().items():
             for child in daemon.children:
-                if name not in self._busy and not child.alive:
+                if name not in self._busy | self._killed and not child.alive:
                     raise child.died()
 
     def sandbox_of(self, name: str) -> Sandbox | None:
@@ -171,7 +173,7 @@ class Lab:
             return container.sandbox
         if (sandbox := self._pod_sandboxes.get(name)) is not None:
             return sandbox
-        if name == HOST:
+        if name == HOST or (name in self.topology.nodes and self.topology.nodes[name].kind is Kind.HOST):
             return None
         raise OperatorError(
             f'"{name}" is neither a node nor a pod of lab {self.topology.name}',
@@ -217,7 +219,7 @@ class Lab:
         """Tell the runner's log when a daemon of the finished lab ends by itself."""
 
         def report(child: Child) -> None:
-            if not self._ending and name not in self._busy:
+            if not self._ending and name not in self._busy | self._killed:
                 print(child.died(), file=sys.stderr, flush=True)
 
         for child in self._daemons()[name].children:
@@ -227,8 +229,8 @@ class Lab:
         daemon = self._daemons().get(name)
         if daemon is None:
             raise OperatorError(
-                f'"{name}" is no node of lab {self.topology.name}',
-                hint=f"its nodes are {', '.join(self.topology.nodes)}",
+                f'"{name}" is no node of lab {self.topology.name} that runs an agent or a router',
+                hint=f"those are {', '.join(self._daemons()) or 'none'}",
             )
         return daemon
 
@@ -252,7 +254,7 @@ class Lab:
         )
 
     def _home(self, name: str) -> Path:
-        return self._directory.path / name
+        return self._directory.path / "n" / name
 
     async def _check(self, router: LabNode) -> None:
         self._home(router.name).mkdir(exist_ok=True)

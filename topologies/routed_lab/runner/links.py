@@ -145,7 +145,7 @@ def set_sysctls(namespace: Path, node: str, sysctls: Mapping[str, str]) -> None:
         path = Path("/proc/sys", name if "/" in name else name.replace(".", "/"))
         try:
             with inside(namespace):
-                path.write_text(value, encoding="ascii")
+                path.write_text(value, encoding="utf-8")
         except OSError as error:
             raise OperatorError(
                 f'cannot set the sysctl {name} of {node} to "{value}": {error.strerror}',

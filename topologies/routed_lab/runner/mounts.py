@@ -51,7 +51,10 @@ def _place(binds: Mapping[str, Bind], sources: Mapping[str, tuple[str, bool]], r
     }
     for directory in nearest:
         if not nearest.intersection(directory.parents):
+            hidden = {each: os.open(each, os.O_PATH) for each in sorted(writable) if directory in each.parents}
             _cover(directory, f"{room}{directory}")
+            for each, opened in hidden.items():
+                system.mount(f"/proc/self/fd/{opened}", str(each), None, MS_BIND | MS_REC)
     for target in missing:
         _make(target, is_directory=sources[str(target)][1])
     for target in outer:

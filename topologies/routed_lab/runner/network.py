@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -28,7 +28,7 @@ class Network:
         """Make all of it, the nodes' interfaces down; raises ConflictError, EnvironmentFault or OperatorError."""
         topology = self._topology
         for node in topology.nodes.values():
-            if topology.holder(node.name) == node.name:
+            if topology.holder(node.name) == node.name and node.kind is not Kind.HOST:
                 made = self.namespaces[node.name] = self.places[node.name] = self._namespace(node.name)
                 if node.kind is not Kind.BRIDGE:
                     links.forward(made)
@@ -38,13 +38,12 @@ class Network:
         if topology.management is not None:
             self.places[MANAGEMENT] = self._namespace(MANAGEMENT)
         ends = [end for link in topology.links for end in link.ends] + [dummy.end for dummy in topology.dummies]
-        on_machine = [end.interface for end in ends if topology.holder(end.node) == HOST]
-        links.connect(topology.links, self.places)
+        for link in topology.links:
+            links.connect([link], self.places)
+            self._mark(link.ends)
         for dummy in topology.dummies:
             links.dummy(dummy, self.places[dummy.end.node])
-        for name in on_machine:
-            self._directory.record_interface(name)
-            links.mark(_MACHINE, name, self._directory.alias)
+            self._mark([dummy.end])
         links.up(_MACHINE, [end.interface for end in ends if end.node == HOST])
         for node in topology.nodes.values():
             if node.kind is Kind.BRIDGE:
@@ -60,6 +59,13 @@ class Network:
             end.interface for end in (*ends, *(dummy.end for dummy in self._topology.dummies)) if end.node == node.name
         ]
         links.up(self.places[node.name], names)
+
+    def _mark(self, ends: Iterable[End]) -> None:
+        """Note what was just made on the machine itself: nothing else would remove it."""
+        for end in ends:
+            if self._topology.holder(end.node) == HOST:
+                self._directory.record_interface(end.interface)
+                links.mark(_MACHINE, end.interface, self._directory.alias)
 
     def _namespace(self, name: str) -> Path:
         made = self._directory.make(self._topology.namespace(name))

@@ -57,7 +57,7 @@ class Child:
                     env=dict(os.environ if env is None else env),
                     start_new_session=new_session,
                 )
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter: a NUL, or a variable's name with =
             raise EnvironmentFault(f"cannot start {what}: {error}") from error
         finally:
             if not isinstance(sink, int):

@@ -61,7 +61,7 @@ class Sandbox:
         """A sandbox inside this one, with `network` and the host name `name`; close its `uts` when done."""
         with _as(self.uts, "uts", CLONE_NEWUTS):
             system.unshare(CLONE_NEWUTS)
-            system.set_hostname(name)
+            system.set_hostname(name[:64])  # __NEW_UTS_LEN: a node's name of 63 and -podN are more
             uts = os.open(f"{_OWN}/uts", os.O_RDONLY | os.O_CLOEXEC)
         return Sandbox(network, uts, self.pids, self.mounts)
 

@@ -63,6 +63,7 @@ class World:
             case Pool():
                 self._topology, pool = story.pool_changed(self._topology, act)
                 await self._lab.apply([pool])
+                self._lab.topology = self._topology  # for the next play, and check
             case _:
                 assert_never(act)
 

@@ -130,7 +130,7 @@ def _pair(record: Record, pair: PairRecord, axis: _Axis, top: float) -> Iterator
     yield f'<text x="10" y="{top + 26:.1f}">&#8594; {escape(pair.destination)}</text>'
     yield f'<text class="s" x="10" y="{top + 42:.1f}">{pair.lost} of {pair.sent} lost</text>'
     seen = [one for one in record.seen if (one.source, one.destination) == (pair.source, pair.destination)]
-    for one, end in zip(seen, [*(later.time for later in seen[1:]), record.seconds], strict=True):
+    for one, end in zip(seen, [*(later.time for later in seen[1:]), record.seconds], strict=False):
         x = axis.x(one.time)
         yield (
             f'<rect x="{x:.1f}" y="{top:.1f}" width="{max(1.0, axis.x(end) - x):.1f}" height="10"'

@@ -136,7 +136,8 @@ class _Reader:
         return Impair(end, loss, delay), f"link {self._both(end)} {' and '.join(what) or 'is sound again'}"
 
     def _daemon(self, value: Value, act: Life) -> tuple[Daemon, str]:
-        name = self._one_of(value, tuple(self.topology.nodes), "node")
+        running = tuple(node.name for node in self.topology.nodes.values() if node.role is not Role.PLAIN)
+        name = self._one_of(value, running, "node with an agent or a router")
         what = "router" if self.topology.nodes[name].role is Role.ROUTER else "agent"
         words = {Life.KILL: f"kill -9 of the {what} of", Life.START: f"start the {what} of"}
         return Daemon(name, act), f"{words.get(act, f'restart the {what} of')} {name}"

@@ -121,6 +121,8 @@ class Value:
         """A scalar as it is written; OperatorError for anything else, and for nothing."""
         if not isinstance(self.node, yaml.ScalarNode) or self.empty:
             raise self.error(f"{self.what} is {_kind(self.node)}, expected text")
+        if "\0" in self.node.value:
+            raise self.error(f"{self.what} has a NUL in it, which no path, name or argument can have")
         return str(self.node.value)
 
     def text_or_nothing(self) -> str:

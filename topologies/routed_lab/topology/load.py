@@ -62,8 +62,8 @@ def load(path: Path, variant: Sequence[str] = (), environment: Mapping[str, str]
         lab=name,
         environment=known,
         home=Path.home(),
-        exists=Path.exists,
-        is_file=Path.is_file,
+        exists=os.path.exists,  # not Path's, which raise for a name that is too long
+        is_file=os.path.isfile,
         read=lambda file: _read(file, "env-file"),
         files=lambda directory: {each.name: each for each in directory.iterdir() if each.is_file()},
     )

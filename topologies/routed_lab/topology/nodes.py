@@ -202,7 +202,12 @@ def _check_name(key: Value, kind: Kind, role: Role) -> None:
         raise key.error(f'a node cannot be called "{name}": links know the {_RESERVED[name]} by that name')
     if kind is Kind.BRIDGE:
         bridge, bar, rest = name.partition("|")
-        if not INTERFACE.fullmatch(bridge) or bridge in (".", "..", "lo") or bool(bar) != bool(rest):
+        if (
+            not INTERFACE.fullmatch(bridge)
+            or bridge in (".", "..", "lo")
+            or bool(bar) != bool(rest)
+            or (bar and not _NAME.fullmatch(rest))
+        ):
             raise key.error(f'the name of a bridge is "{name}", expected an interface name, or that and |NAME')
     elif role is Role.NODE:
         _matching(key, "name of a node", _MEMBER, "lower-case letters, digits and '-', at most 63")
