@@ -78,24 +78,32 @@ async def _secured(endpoint: Endpoint, context: ssl.SSLContext, where: str) -> R
     try:
         reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=context)
     except (ConnectionResetError, ssl.SSLEOFError):
+        await asyncio.sleep(0)  # it is closed by then
         return OperatorError(f"{where}: does not speak TLS", hint="leave ca, cert and key out of the store's URL")
     try:
         with suppress(TimeoutError):
             async with asyncio.timeout(_ALERT_SECONDS):
                 await reader.read(1)  # raises SSLError for an alert
     finally:
-        writer.close()
+        await _leave(writer)
     return EnvironmentFault(f"{where}: the connection was ended", hint="see the log of etcd")
+
+
+async def _leave(writer: asyncio.StreamWriter) -> None:
+    """Close it now: a farewell in TLS may take as long as the other end likes."""
+    writer.transport.abort()
+    await asyncio.sleep(0)
 
 
 async def _plain(endpoint: Endpoint, where: str) -> RoutedError:
     _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
-    writer.close()
+    await _leave(writer)
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # to find out whether it speaks TLS at all
     try:
         _, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=context)
     except OSError:
+        await asyncio.sleep(0)
         return EnvironmentFault(f"{where}: the connection was ended", hint="is that port etcd's? See the log of etcd")
-    writer.close()
+    await _leave(writer)
     return OperatorError(f"{where}: speaks TLS", hint="add ?ca=FILE to the store's URL, the members' authority")
