@@ -268,3 +268,52 @@ def test_a_lab_that_is_up_is_not_built_twice(build):
     said = f"the lab {NAME} is up on this kernel already"
     with build("nodes: {a: {kind: linux}}"), pytest.raises(ConflictError, match=said):
         RunDirectory.claim(NAME, leftovers=True)
+
+
+def test_a_node_of_kind_host_is_the_machine_by_whatever_name(build, tmp_path: Path):
+    with build(f"""\
+        nodes:
+          host: {{kind: host}}
+          other: {{kind: host, exec: ['sh -c "readlink /proc/self/ns/net > {tmp_path}/where"']}}
+          a: {{kind: linux}}
+        links: [{{endpoints: ["a:eth1", "host:rf{os.getpid()}"]}}]
+        """):
+        machine = Path("/proc/self/ns/net")
+        assert (tmp_path / "where").read_text().strip() == str(machine.readlink())
+        assert Path(f"/sys/class/net/rf{os.getpid()}").exists()
+
+    assert not Path(f"/sys/class/net/rf{os.getpid()}").exists()
+
+
+def test_interfaces_on_the_machine_go_although_the_lab_did_not_come_up(build):
+    said = refusal(
+        build,
+        f"""\
+        defaults: {{kind: linux}}
+        nodes: {{p: {{network-mode: host}}}}
+        links:
+          - endpoints: ["p:ra{os.getpid()}", "host:rb{os.getpid()}"]
+          - endpoints: ["p:rc{os.getpid()}", "host:lo"]
+        """,
+        RoutedError,
+    )
+
+    assert "lo" in said
+    assert not [*Path("/sys/class/net").glob(f"r[a-c]{os.getpid()}")]
+
+
+def test_a_place_made_for_a_bind_hides_nothing_of_the_nodes_own_files(build, tmp_path: Path):
+    (tmp_path / "new").write_text("new")
+    with build(f"""\
+        nodes:
+          a:
+            kind: linux
+            binds: ["{tmp_path}/new:/var/newfile"]
+            exec:
+              - sh -c "echo said > /var/log/own"
+              - sh -c "cat /var/newfile > {tmp_path}/seen"
+        """):
+        assert (tmp_path / "seen").read_text() == "new"
+
+    assert not Path("/var/log/own").exists()
+    assert not Path("/var/newfile").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 
@@ -66,3 +67,18 @@ async def test_a_look_that_fails_changes_nothing() -> None:
     with pytest.raises(CniError):
         await keeper.look()
     assert len(keeper.seen.suspected) == 1
+
+
+@in_loop
+async def test_a_kernel_that_does_not_answer_ends_no_looking() -> None:
+    class Deaf(Interfaces):
+        async def missing(self) -> Mapping[str, Held]:
+            asked.set()
+            raise OSError(110, "Connection timed out")
+
+    asked = asyncio.Event()
+    looking = asyncio.create_task(LeakKeeper(Deaf(), 0.001, Clock()).run(lambda: True))
+    for _ in range(2):
+        await asyncio.wait_for(asked.wait(), 30)
+        asked.clear()
+    looking.cancel()

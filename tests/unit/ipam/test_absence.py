@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,12 @@ from routed.errors import EnvironmentFault
 from routed.ipam import absence
 from routed.ipam.allocator import Allocator
 from routed.ipam.block import BlockFullError
+from routed.ipam.journal import Entry
 from routed.ipam.journal_file import JournalFile
 from routed.ipam.wish import Wish
 from routed.model.address import Family
 
-from .cluster import World, node, pool
+from .cluster import MemoryStore, World, node, pool
 from .partition import CutOff, JournallingNode
 
 
@@ -242,3 +243,61 @@ def test_a_journal_that_cannot_be_written_gives_nothing(tmp_path: Path):
         one.path.rmdir()
 
     of_two_nodes(tmp_path, case)
+
+
+def test_a_journal_of_more_blocks_than_one_transaction_takes_is_the_stores_all_the_same(tmp_path: Path):
+    async def main() -> None:
+        cut = CutOff(MemoryStore())
+        blocks = [ip_network(f"10.1.{number}.0/30") for number in range(70)]
+        allocator = Allocator(cut, blocks, node="a", journal=JournalFile(tmp_path / "j"))
+        await allocator.load()
+        cut.away = True
+        for number in range(140):
+            await allocator.assign(f"h{number}")
+        cut.away = False
+        back = asyncio.Event()
+        allocator.when_back(back.set)
+        await asyncio.wait_for(back.wait(), 30)
+        assert (allocator.journal().away, allocator.journal().waiting) == (False, 0)
+        again = Allocator(cut, blocks, node="a", journal=JournalFile(tmp_path / "j"))
+        await again.load()
+        assert len(again.allocations()) == 140
+
+    asyncio.run(main())
+
+
+def test_callers_whose_part_of_a_large_change_finds_no_store_get_their_addresses_by_the_journal(tmp_path: Path):
+    async def main() -> None:
+        store = MemoryStore()
+        cut = CutOff(store)
+        blocks = [ip_network(f"10.1.{number}.0/30") for number in range(100)]
+        allocator = Allocator(cut, blocks, node="a", journal=JournalFile(tmp_path / "j"))
+        await allocator.load()
+        store.most_operations, store.breaks_after = 60, 1
+        given = await asyncio.gather(*(allocator.assign(f"h{number}") for number in range(80)))
+        assert len(set(given)) == 80
+        assert allocator.journal().away
+
+    asyncio.run(main())
+
+
+def test_a_journal_that_could_not_be_cleared_whole_takes_nothing_more_until_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def entry(number: int) -> Entry:
+        return Entry(ip_network("10.1.0.0/24"), ip_address(f"10.1.0.{number}"), f"h{number}", taken=True, at=1)
+
+    def fails(_: JournalFile) -> None:
+        raise OSError(5, "Input/output error")
+
+    journal = JournalFile(tmp_path / "j")
+    journal.append([entry(1)])
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalFile, "_sync_directory", fails)
+        with pytest.raises(EnvironmentFault, match="Input/output error"):
+            journal.clear()
+    with pytest.raises(EnvironmentFault, match="No such file"):
+        journal.append([entry(2)])
+    journal.clear()
+    journal.append([entry(3)])
+    assert JournalFile(tmp_path / "j").entries == [entry(3)]

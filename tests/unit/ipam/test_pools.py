@@ -425,3 +425,25 @@ def test_a_pool_whose_last_block_was_given_back_can_go():
         assert world.claims == {}
 
     run(story)
+
+
+def test_a_block_whose_withdrawal_was_done_although_its_answer_was_lost_gives_nothing_more():
+    async def main() -> None:
+        world = await World(pool("10.1.0.0/16", blockSize=26), node("a")).start()
+        allocator = world.nodes["a"]
+        for number in range(70):
+            await allocator.assign(f"h{number}")
+        for number in range(70):
+            await allocator.release(f"h{number}")
+        await world.hear()
+        world.now += 1000
+        world.store.breaks_after = 0
+        with pytest.raises(EnvironmentFault, match="connection lost"):
+            await allocator.tend()
+        world.store.away = False
+        given = [await allocator.assign(f"i{number}") for number in range(90)]
+        leaving = [cidr for cidr, claim in world.claims.items() if claim.state is not BlockState.CONFIRMED]
+        assert leaving
+        assert not [each for each in given if any(each in ip_network(cidr) for cidr in leaving)]
+
+    asyncio.run(main())

@@ -126,3 +126,13 @@ def test_a_picture_that_shows_nothing_new_is_left_out(racks: Topology):
     again = [StepRecord("all pairs reachable", "expectation", "met", n, n + 1.0, rows=rows(racks)) for n in (1.0, 2.0)]
 
     assert page(record(racks, steps=again), racks, "c").count("<figure>") == 1
+
+
+def test_plain_nodes_and_bridges_have_a_place_in_the_picture_too(tmp_path: Path):
+    file = tmp_path / "plain.clab.yml"
+    file.write_text(
+        "name: plain\ntopology:\n  nodes: {pc: {kind: linux}, sw: {kind: bridge}}\n"
+        '  links: [{endpoints: ["pc:eth1", "sw:e1"]}, {endpoints: ["pc:eth2", "host:x0"]}]\n'
+    )
+    drawn = picture.draw(topology.load(file), [], [])
+    assert all(f">{name}<" in drawn for name in ("pc", "sw"))
