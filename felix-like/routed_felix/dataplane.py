@@ -16,7 +16,7 @@ from routed.model.address import Family
 from routed.model.interface import Interface
 from routed.netlink.objects import LinkEntry
 from routed.netlink.socket import Netlink
-from routed_felix.interfaces import Interfaces
+from routed_felix.interfaces import POD_KIND, Interfaces
 from routed_felix.main_table import MainTable
 from routed_felix.monitor import ALL_INTERFACES, Changes
 from routed_felix.neighbours import ForwardingDatabase, Neighbours
@@ -40,7 +40,6 @@ from routed_felix.tunnel import TunnelAddresses, TunnelLink, driver_available, d
 from routed_felix.vxlan import VxlanLink, is_marked, is_ours, vxlan_available
 from routed_felix.wanted import NOTHING, Table, Wanted
 
-_POD_KIND = "veth"  # links of which one is made with every pod, and never a tunnel device
 _WAITING = 256  # reads of the monitor that nobody acted on: with more, everything is looked at instead
 
 
@@ -174,7 +173,7 @@ class Dataplane:
     def _find_devices(self) -> None:
         """Find out which tunnel devices are there or can be made."""
         links = self._interfaces.links.values()
-        hardware = {link.index: link.name for link in links if link.kind != _POD_KIND}
+        hardware = {link.index: link.name for link in links if link.kind != POD_KIND}
         if self._driver is None or hardware != self._hardware:  # a module that is loaded brings its device
             # not with every look: where no list of modules tells, the kernel has to be asked
             self._driver = driver_available(self._netlink, self._settings.tunnel_device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_interface
+from typing import Final
 
 from routed.model.address import Family
 from routed.model.interface import Interface
@@ -12,6 +13,9 @@ from routed.netlink.objects import AddressEntry, LinkEntry
 from routed.netlink.socket import Netlink, NetlinkError
 from routed_felix.monitor import Changes, of_one_link
 from routed_felix.tunnel import dump_addresses, dump_links, find_link
+
+POD_KIND: Final = "veth"
+"""The kind of a pod's link; a node has hundreds."""
 
 
 class Interfaces:
@@ -43,8 +47,10 @@ class Interfaces:
         addressed = {index for changes in events for index in changes.addressed}
         links = dict(self.links)
         for index, told in heard.items():
-            # one of the wireless extensions' messages says nothing of a link but its name
-            link = find_link(self._netlink, told.name) if told is not None and not told.mtu else told
+            # Of a link that is down the kernel does not tell a new alias, and one of the wireless extensions' messages
+            # says nothing of a link but its name. Pods' links have their alias from the first, and are many.
+            doubtful = told is not None and (told.kind != POD_KIND or not told.mtu)
+            link = find_link(self._netlink, told.name) if told is not None and doubtful else told
             if link is None:
                 links.pop(index, None)
                 self._at.pop(index, None)
