@@ -279,8 +279,10 @@ class Calculator:
 
     def table(self) -> dict[Nlri, Route]:
         """All routes wanted now, by prefix."""
-        found = dict(self._outer)
-        found.update({nlri: verdict.route for nlri, verdict in self._learned.items() if verdict.route is not None})
+        learned = self._learned.items()
+        found = {nlri: verdict.route for nlri, verdict in learned if verdict.route is not None}
+        for nlri, route in self._outer.items():
+            found.setdefault(nlri, route)
         found.update(self._own.routes)
         return found
 

@@ -133,9 +133,13 @@ class RoutesTarget:
                     copies.setdefault(nlri, []).append(whole(nlri, entry))
                     held[nlri] = _SEVERAL
                 nlris = [nlri for nlri in found if nlri not in held]
-            held.update(dict.fromkeys(nlris, self._way(self._terms.from_kernel(entry))))
-        for nlri in self._held.keys() - held.keys():
-            held[nlri] = LOST
+            these = dict.fromkeys(nlris, self._way(self._terms.from_kernel(entry)))
+            if held:
+                held.update(these)
+            else:  # mostly there is one way, or one that most go
+                held = these
+        if not held.keys() >= self._held.keys():
+            held.update(dict.fromkeys(self._held.keys() - held.keys(), LOST))
         self._held = held
         self._astray.adopt(odd, copies)
         self._dirty.clear()
