@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.kernel.agent.world import POOL, Namespace, Node, World, member, until
+from tests.kernel.agent.world import POOL, Namespace, Node, World, member
 from tests.kernel.nexthops import leading
+from tests.waiting import until
 
 POOL6 = {
     "kind": "IPPool",

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kernel.agent.world import POOL, Node, World, member, until
+from tests.kernel.agent.world import POOL, Node, World, member
 from tests.kernel.store.etcd import Member
+from tests.waiting import until
 
 
 @dataclass

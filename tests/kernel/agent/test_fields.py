@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kernel.agent.world import until
 from tests.kernel.interop.bird import Bird
 from tests.kernel.interop.ours import Ours, Resource
 from tests.kernel.interop.routers import Neighbor, Route, Setup, Subnet
 from tests.kernel.interop.scenarios import with_password
+from tests.waiting import until
 
 US, TOR, INNER, OTHER = "10.99.0.1", "10.99.0.10", "10.99.0.11", "10.99.0.12"
 BLOCK, LEARNED, OUTSIDE = "10.244.1.0/24", "10.244.10.0/24", "192.168.7.0/24"

@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.kernel.agent.world import POOL, Node, World, member, run, until
+from tests.kernel.agent.world import POOL, Node, World, member, run
+from tests.waiting import until
 
 NAT_POOL = {**POOL, "spec": {**POOL["spec"], "natOutgoing": True}}
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.kernel.agent.world import POOL, Node, Pod, World, member, until
+from tests.kernel.agent.world import POOL, Node, Pod, World, member
+from tests.waiting import until
 
 OFF: Any = {
     "kind": "BGPConfiguration",

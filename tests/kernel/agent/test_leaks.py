@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.kernel.agent.world import POOL, World, member, until
+from tests.kernel.agent.world import POOL, World, member
+from tests.waiting import until
 
 
 def handles(world: World) -> list[str]:

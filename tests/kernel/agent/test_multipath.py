@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kernel.agent.world import until
 from tests.kernel.interop.bird import Bird
 from tests.kernel.interop.ours import Ours, Resource
 from tests.kernel.interop.routers import Neighbor, Route, Setup, Subnet
+from tests.waiting import until
 
 US, FIRST, SECOND = "10.99.0.1", "10.99.0.10", "10.99.0.11"
 SHARED, ALONE = "10.244.50.0/24", "10.244.60.0/24"

@@ -19,7 +19,8 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from tests.kernel.agent.world import POOL, ROUTER, TO_ROUTER, Namespace, Node, Pod, Router, World, member, run, until
+from tests.kernel.agent.world import POOL, ROUTER, TO_ROUTER, Namespace, Node, Pod, Router, World, member, run
+from tests.waiting import until
 
 BEHIND = "10.244.9.0/24"  # announced by the router, for a member in another subnet
 FAR = {"kind": "Node", "metadata": {"name": "far"},

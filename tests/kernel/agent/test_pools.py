@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.kernel.agent.world import Node, World, member, until
+from tests.kernel.agent.world import Node, World, member
+from tests.waiting import until
 
 POOL = {
     "kind": "IPPool",

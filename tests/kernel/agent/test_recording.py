@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.kernel.agent.world import POOL, ROUTER, TO_ROUTER, Node, Router, World, member, until
+from tests.kernel.agent.world import POOL, ROUTER, TO_ROUTER, Node, Router, World, member
+from tests.waiting import until
 
 from routed.agent.recording import lines
 from routed.agent.recording.replay import Replay

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kernel.agent.world import POOL, Node, World, member, until
+from tests.kernel.agent.world import POOL, Node, World, member
+from tests.waiting import until
 
 REFLECTORS = ("10.99.0.1", "10.99.0.2")
 TO_REFLECTORS = {

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kernel.agent.world import POOL, Namespace, Node, World, member, until
+from tests.kernel.agent.world import POOL, Namespace, Node, World, member
+from tests.waiting import until
 
 from routed_cni.install import write_plugin
 

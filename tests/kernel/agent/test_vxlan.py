@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.kernel.agent.world import Node, Pod, World, member, run, until
+from tests.kernel.agent.world import Node, Pod, World, member, run
+from tests.waiting import until
 
 DEVICE = "vxlan.routed"
 

@@ -12,13 +12,13 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.kernel.nexthops import leading
+from tests.waiting import until
 
 from routed_cni.install import write_plugin
 
@@ -33,15 +33,6 @@ def run(*command: str, check: bool = True, **options: Any) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, **options)
     assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0, what: Callable[[], object] = lambda: "") -> Any:
-    """The first true value of `condition`; AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what()}"
-        time.sleep(0.005)
-    return value
 
 
 def member(number: int, **spec: Any) -> dict[str, Any]:

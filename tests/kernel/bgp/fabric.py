@@ -11,10 +11,11 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import until
 
 NODE, A, B = "10.99.0.1", "10.99.0.2", "10.99.0.3"
 NODE6, A6, B6 = "fd99::1", "fd99::2", "fd99::3"
@@ -24,15 +25,6 @@ _serial = itertools.count()
 
 def run(*command: str, check: bool = True) -> str:
     return subprocess.run(command, check=check, capture_output=True, text=True, timeout=20).stdout
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0, what: Callable[[], object] = lambda: "") -> Any:
-    """The first true value of `condition`; AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what()}"
-        time.sleep(0.02)
-    return value
 
 
 def inside(namespace: str, *command: str) -> list[str]:

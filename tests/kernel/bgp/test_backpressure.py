@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.kernel.bgp.fabric import NODE, A, B, Fabric, until
+from tests.kernel.bgp.fabric import NODE, A, B, Fabric
 from tests.kernel.bgp.raw import END_OF_RIB, KEEPALIVE, UPDATE, RawPeer, announced, graceful, message, prefix
 from tests.kernel.bgp.test_restart import POOL, US, router
+from tests.waiting import until
 
 HOSTILE = 65000
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.kernel.bgp.fabric import NODE, A, B, Bird, Fabric, RibNode, until
+from tests.kernel.bgp.fabric import NODE, A, B, Bird, Fabric, RibNode
 from tests.kernel.bgp.raw import NOTIFICATION, REFRESH, UPDATE, RawPeer, announced, graceful, prefix
 from tests.kernel.bgp.test_restart import OF_B, OURS, POOL, US, router
+from tests.waiting import until
 
 HOSTILE = 65000
 LIMIT = 1000

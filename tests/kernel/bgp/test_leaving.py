@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kernel.bgp.fabric import NODE, A, Bird, Fabric, RibNode, Running, inside, run, until
+from tests.kernel.bgp.fabric import NODE, A, Bird, Fabric, RibNode, Running, inside, run
 from tests.kernel.bgp.raw import END_OF_RIB, NOTIFICATION, UPDATE, RawPeer, announced, graceful
 from tests.kernel.bgp.test_restart import OF_A, OF_B, OURS, POOL, TO_A, TO_B, US, router, start
+from tests.waiting import until
 
 GRACEFUL_SHUTDOWN = "(65535,0)"  # RFC 8326, as BIRD writes it
 ROUTE, NLRI = "10.244.9.0/26", b"\x1a\x0a\xf4\x09\0"

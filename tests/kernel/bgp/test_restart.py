@@ -8,7 +8,8 @@ import time
 from typing import Any
 
 import pytest
-from tests.kernel.bgp.fabric import NODE, A, B, Bird, Fabric, RibNode, until
+from tests.kernel.bgp.fabric import NODE, A, B, Bird, Fabric, RibNode
+from tests.waiting import until
 
 OURS, OF_A, OF_B = "10.244.0.0/26", "10.244.1.0/26", "10.244.2.0/26"
 POOL = {"kind": "IPPool", "metadata": {"name": "pods"}, "spec": {"cidr": "10.244.0.0/16"}}

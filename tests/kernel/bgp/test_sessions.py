@@ -7,7 +7,8 @@ import signal
 from typing import Any
 
 import pytest
-from tests.kernel.bgp.fabric import A6, ASN, NODE, NODE6, A, B, Fabric, Node, inside, run, until
+from tests.kernel.bgp.fabric import A6, ASN, NODE, NODE6, A, B, Fabric, Node, inside, run
+from tests.waiting import until
 
 OURS, OF_A = "10.244.0.0/26", "10.244.1.0/26"
 OURS6, OF_A6 = "fd00:10:244::/122", "fd00:10:244:1::/122"

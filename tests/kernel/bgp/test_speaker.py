@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.kernel.bgp.fabric import ASN, NODE, A, B, Bird, Fabric, Node, inside, run, until
+from tests.kernel.bgp.fabric import ASN, NODE, A, B, Bird, Fabric, Node, inside, run
+from tests.waiting import until
 
 OURS, OF_A, OF_B = "10.244.0.0/26", "10.244.1.0/26", "10.244.2.0/26"
 TO_A: dict[str, Any] = {"peer": A, "peer_as": ASN}

@@ -10,12 +10,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import until
 
 from routed.ipam.allocator import Allocator
 from routed.store.sqlite import SqliteStore
@@ -33,14 +33,6 @@ def run(*words: str, check: bool = True) -> str:
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert not check or done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
     return done.stdout
-
-
-def until(check: Callable[[], bool], seconds: float = 10) -> None:
-    """Return when `check` holds."""
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def look(namespace: str, *words: str) -> Any:

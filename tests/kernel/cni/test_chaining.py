@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kernel.cni.node import CONFIGURATION, Answer, Node, ping, run, until
+from tests.kernel.cni.node import CONFIGURATION, Answer, Node, ping, run
+from tests.waiting import until
 
 from routed_cni.veths import host_interface
 

@@ -6,7 +6,8 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.kernel.cni.node import Node, look, ping, run, until
+from tests.kernel.cni.node import Node, look, ping, run
+from tests.waiting import until
 
 from routed_cni.veths import HOST_MAC, host_interface
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kernel.cni.node import CONFIGURATION, MTU, Node, echo_requests, look, ping, run, until
+from tests.kernel.cni.node import CONFIGURATION, MTU, Node, echo_requests, look, ping, run
 from tests.unit.cni.forms import make
+from tests.waiting import until
 
 from routed.netlink.constants import Msg
 from routed.netlink.message import IFINFO

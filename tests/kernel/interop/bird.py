@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.kernel.agent.world import until
 from tests.kernel.interop.routers import Neighbor, Route, Router, Seen, Setup, numbers
+from tests.waiting import until
 
 _VALUE = re.compile(r"\s+BGP\.(\w+): ?(.*)")
 _FIRST = re.compile(r"(\S+/\d+)?\s+\S+ \[(\w+) ")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.kernel.agent.world import until
 from tests.kernel.interop.routers import Neighbor, Place, Route, Router, Seen, Setup, decoded, objects
+from tests.waiting import until
 
 _DAEMONS = "/usr/lib/frr"
 

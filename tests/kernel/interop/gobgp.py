@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from tests.kernel.agent.world import until
 from tests.kernel.interop.routers import Neighbor, Route, Router, Seen, Setup, decoded
+from tests.waiting import until
 
 # path attributes by their type code, as `gobgp -j` numbers them
 _ORIGINATOR, _CLUSTERS, _AS_PATH, _NEXT_HOP, _MED, _LOCAL_PREF, _COMMUNITIES, _REACH = 9, 10, 2, 3, 4, 5, 8, 14

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.kernel.agent.world import run, until
+from tests.kernel.agent.world import run
 from tests.kernel.interop.routers import Place, numbers
 from tests.kernel.nexthops import leading
+from tests.waiting import until
 
 from routed.netlink.socket import inside
 

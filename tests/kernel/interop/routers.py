@@ -17,7 +17,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.kernel.agent.world import Namespace, run, until
+from tests.kernel.agent.world import Namespace, run
+from tests.waiting import until
 
 
 @dataclass(frozen=True, kw_only=True)

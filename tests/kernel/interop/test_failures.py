@@ -6,9 +6,9 @@ What happens to one happens to all routers of a test at once, since most of it i
 from __future__ import annotations
 
 import pytest
-from tests.kernel.agent.world import until
 from tests.kernel.interop.ours import Ours
 from tests.kernel.interop.scenarios import BLOCKS, OF_MEMBER, End, Fabric, keys
+from tests.waiting import until
 
 SECONDS = 40.0
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.kernel.agent.world import until
 from tests.kernel.interop.bird import Bird
 from tests.kernel.interop.frr import Frr
 from tests.kernel.interop.gobgp import Gobgp
 from tests.kernel.interop.routers import Neighbor, Route, Router, Seen, Setup, Subnet, up
+from tests.waiting import until
 
 KINDS: dict[str, type[Router]] = {kind.kind: kind for kind in (Bird, Frr, Gobgp)}
 PAIRS = [("bird", "frr"), ("frr", "gobgp"), ("gobgp", "bird")]

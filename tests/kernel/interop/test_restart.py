@@ -6,9 +6,9 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from tests.kernel.agent.world import until
 from tests.kernel.interop.ours import Ours
 from tests.kernel.interop.scenarios import BLOCKS, OF_MEMBER, End, keys
+from tests.waiting import until
 
 SECONDS = 60.0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ipaddress import IPv6Address
 
 import pytest
-from tests.kernel.agent.world import until
 from tests.kernel.interop.ours import Ours, Told
 from tests.kernel.interop.routers import Route, Seen
 from tests.kernel.interop.scenarios import (
@@ -24,6 +23,7 @@ from tests.kernel.interop.scenarios import (
     keys,
     with_password,
 )
+from tests.waiting import until
 
 FOUR = ("plain", "md5", "ttl", "wide-as", "ipv6-over-ipv4", "extended-next-hop")
 SIX = ("ipv6", "ipv6-over-ipv4", "extended-next-hop")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from tests.waiting import until
 
 from routed.errors import ConflictError, OperatorError, RoutedError
 from routed_lab import topology
@@ -233,8 +233,7 @@ def test_a_program_runs_as_long_as_the_lab(build, tmp_path: Path):
 
     (tmp_path / "started").touch()
     with build(f"nodes: {{a: {{kind: linux, cmd: tail -f {tmp_path}/started}}}}"):
-        while not running():
-            time.sleep(0.01)
+        until(running)
 
     assert not running()
 

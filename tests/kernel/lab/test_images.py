@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import time
 from pathlib import Path
+
+from tests.waiting import until
 
 from routed_lab import topology
 from routed_lab.runner.directory import RunDirectory
@@ -64,13 +65,11 @@ def test_two_nodes_with_stores_of_their_own_reach_each_others_pods(tmp_path: Pat
         lab = Lab(loaded, RunDirectory.claim(loaded.name, leftovers=True))
         try:
             loop.run(lab.up(lambda _: None))
-            addresses = [wait_for_pod(lab, node) for node in ("one", "two")]
+            addresses = [address_of_pod(lab, node) for node in ("one", "two")]
             assert [address.rpartition(".")[0] for address in addresses] == ["10.244.1", "10.244.2"]
-            reached = wait_until(lambda: pod(lab, "one", "ping", "-c1", "-W1", addresses[1]).returncode == 0)
+            until(lambda: pod(lab, "one", "ping", "-c1", "-W1", addresses[1]).returncode == 0, 90, pause=0.1)
         finally:
             loop.run(lab.down(lambda _: None))
-
-    assert reached
 
 
 def pod(lab: Lab, node: str, *argv: str) -> subprocess.CompletedProcess[str]:
@@ -82,17 +81,12 @@ def pod(lab: Lab, node: str, *argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(inside, capture_output=True, text=True, check=False)
 
 
-def wait_for_pod(lab: Lab, node: str) -> str:
+def address_of_pod(lab: Lab, node: str) -> str:
+    """The address of the node's first pod, once it has one."""
+
     def address() -> str:
         told = pod(lab, node, "ip", "-4", "-o", "address", "show", "dev", "eth0").stdout.split()
         return told[3].partition("/")[0] if len(told) > 3 else ""
 
-    assert wait_until(lambda: address() != ""), (lab._home(node) / "log").read_text()
-    return address()
-
-
-def wait_until(holds) -> bool:
-    deadline = time.monotonic() + 90
-    while not (held := holds()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return held
+    found: str = until(address, 90, (lab._home(node) / "log").read_text, pause=0.1)
+    return found

@@ -8,12 +8,12 @@ import pty
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import until
 
 from routed_lab import topology
 from routed_lab.runner.validation import validate
@@ -117,13 +117,6 @@ class Lab:
         told = json.loads(self.do("inspect", "--json"))
         assert list(told) == [NAME]
         return {container["node"]: container for container in told[NAME]}
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + MINUTE
-    while not true():
-        assert time.monotonic() < deadline, "still not so"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

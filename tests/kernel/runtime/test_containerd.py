@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.kernel.cni.node import Node, look, ping, run, until
+from tests.kernel.cni.node import Node, look, ping, run
 from tests.kernel.runtime.containerd import IMAGE, Containerd
 from tests.kernel.runtime.cri import CriError
+from tests.waiting import until
 
 SERVE = ("/bin/sh", "-c", "hostname >/www/index.html; httpd -f -p 80 -h /www")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.kernel.agent.world import run
-from tests.kernel.store.etcd import until
 from tests.kernel.store.ledger import Ledger
+from tests.waiting import until
 
 PODS = Path(__file__).with_name("pods.py")
 NODES = [f"n{number}" for number in range(8)]

@@ -6,19 +6,12 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from tests.waiting import until
+
 SECONDS = 40.0  # in which whatever is waited for has to come about on a busy machine
-
-
-def until(holds: Callable[[], object], seconds: float = SECONDS) -> None:
-    """Wait until `holds`."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
 
 
 def free_ports(count: int) -> list[int]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.kernel.store.etcd import until
 from tests.kernel.store.three import Three, three_members
+from tests.waiting import until
 
 TRAFFIC = Path(__file__).with_name("traffic.py")
 

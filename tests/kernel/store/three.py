@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kernel.agent.world import Namespace, World
-from tests.kernel.store.etcd import Member, until
+from tests.kernel.store.etcd import Member
+from tests.waiting import until
 
 PORTS = (2379, 2380)
 USERS = "10.99.0.20"

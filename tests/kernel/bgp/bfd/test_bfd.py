@@ -25,8 +25,8 @@ from tests.kernel.bgp.bfd.world import (
     World,
     holds,
     run,
-    until,
 )
+from tests.waiting import until
 
 SINGLE: dict[str, Any] = {"peer": ROUTER, "local": NODE, "interval": 100, "interface": "wire"}
 SINGLE6: dict[str, Any] = {"peer": ROUTER6, "local": NODE6, "interval": 100}

@@ -9,7 +9,8 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
-from tests.kernel.bgp.bfd.world import NODE, ROUTER, Agent, Bird, Frr, World, end, holds, until
+from tests.kernel.bgp.bfd.world import NODE, ROUTER, Agent, Bird, Frr, World, end, holds
+from tests.waiting import until
 
 PREFIX = "10.244.0.0/26"
 FRR = f"router bgp 65001\n no bgp ebgp-requires-policy\n neighbor {NODE} remote-as 65000\n neighbor {NODE} bfd\n"

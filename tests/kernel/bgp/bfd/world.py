@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import until
+
 NODE, ROUTER = "10.98.0.1", "10.98.0.2"
 NODE6, ROUTER6 = "2001:db8:98::1", "2001:db8:98::2"
 LOCAL_NODE, LOCAL_ROUTER = "fe80::98:1", "fe80::98:2"
@@ -25,15 +27,6 @@ _serial = itertools.count()
 
 def run(*command: str, check: bool = True) -> str:
     return subprocess.run(command, check=check, capture_output=True, text=True, timeout=20).stdout
-
-
-def until(condition: Callable[[], Any], seconds: float = 20.0, what: Callable[[], object] = lambda: "") -> Any:
-    """The first true value of `condition`; AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what()}"
-        time.sleep(0.02)
-    return value
 
 
 def holds(condition: Callable[[], Any], seconds: float) -> None:
