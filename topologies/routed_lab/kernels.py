@@ -10,15 +10,13 @@ import errno
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from routed.errors import EnvironmentFault
 from routed_lab.uml import needs, system
 
 Wish: TypeAlias = Literal["auto", "host", "uml"]
 Kernel: TypeAlias = Literal["host", "uml"]
-
-WISHES: Final[tuple[Wish, ...]] = ("auto", "host", "uml")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from routed.agent.gate import Gate, missing
 from routed.agent.leak_keeper import LeakKeeper
 from routed.agent.neighbourhood import Neighbourhood
 from routed.agent.notify import notify
+from routed.agent.pace import Pace
 from routed.agent.pages import serve
 from routed.agent.path_source import PathSource
 from routed.agent.programmer import Programmer
@@ -60,12 +61,8 @@ from routed_felix.view import View
 
 _log = logging.getLogger("routed.agent")
 
-COALESCE_SECONDS = 0.005  # a burst of UPDATEs is one reconcile, a lone one is not kept waiting
 TEND_SECONDS = 60.0  # between withdrawing a block and its deletion too: routers have heard of it by then
 SECRETS_SECONDS = 5.0  # between two looks at the files with passwords
-LARGE, LOAD_SECONDS, LONGEST_LOAD_SECONDS = 1000, 0.05, 2.0  # prefixes; while so many more come, so long each, at most
-LONGEST_FOR_PODS_SECONDS = 0.05  # that a round is put off for pods that are being added
-LONGEST_REST_SECONDS = 1.0  # between two reconciles, however long the last one took
 
 
 @dataclass(frozen=True)
@@ -149,8 +146,7 @@ class Agent:
         self._starting = False
         self._serving = False  # from now on nothing but a bug ends the agent
         self._ready = False
-        self._urgent = False  # something happened that waits for no table
-        self._spent = 0.0  # seconds of work since the last round began
+        self._pace = Pace(lambda: self._routing.waiting, parts.plugin)
 
     # ---- life
 
@@ -338,7 +334,7 @@ class Agent:
         """Something happened in the kernel. If it matters, what follows is read with the reconcile that it asks for."""
         if self._read_monitor():
             asyncio.get_running_loop().remove_reader(self._parts.monitor.fileno())
-            self._urgent = True
+            self._pace.urgent = True
             self._dirty.set()
 
     def _read_monitor(self) -> bool:
@@ -350,11 +346,11 @@ class Agent:
             _log.warning("netlink events could not be read (%s): comparing everything", error.strerror or error)
             return self._programmer.take(Changes(overflow=True))
         finally:
-            self._spent += time.monotonic() - started
+            self._pace.spent += time.monotonic() - started
 
     def endpoints_changed(self) -> None:
         """A pod came or went."""
-        self._urgent = True
+        self._pace.urgent = True
         self._dirty.set()
 
     # ---- the one desired state
@@ -363,7 +359,7 @@ class Agent:
         loop, monitor = asyncio.get_running_loop(), self._parts.monitor.fileno()
         while True:
             await self._wait()
-            self._spent, self._urgent = 0.0, False
+            self._pace.begun()
             now = self._now()
             loop.add_reader(monitor, self._kernel_changed)  # what comes from here on asks for another reconcile
             await self._routing.expire(now)
@@ -394,10 +390,10 @@ class Agent:
                     self._read_monitor()  # the links of pods wired while that settled, before endpoints are asked for
                     await self._programmer.reconcile_aside(now, changed, write=self._gate.may_write)
                     # a table that arrives is wanted in the kernel soon: only what others do to the kernel must wait
-                    self._spent = 0.0 if table else self._spent + time.monotonic() - started
+                    self._pace.spent = 0.0 if table else self._pace.spent + time.monotonic() - started
                 started = time.monotonic()
                 await self._look_around()  # many next hops are many questions, and a table judged again
-                self._spent += time.monotonic() - started
+                self._pace.spent += time.monotonic() - started
             self._tell_ready()
 
     async def _look_around(self) -> None:
@@ -414,10 +410,7 @@ class Agent:
             self._dirty.set()
 
     async def _wait(self) -> None:
-        """Until something changed or is due; and after a change as long again as the last round of work took.
-
-        So a storm of kernel events costs about half of a processor, and the loop has time for pods and probes.
-        """
+        """Until something changed or is due; after a change, until a round may begin."""
         times = [self._routing.next_deadline]
         if self._known:  # else nobody would meet these, and they would be due for ever
             times += [self._gate.next_deadline, self._programmer.next_deadline, self._paths.next_deadline]
@@ -430,31 +423,8 @@ class Agent:
             return
         finally:
             self._dirty.clear()
-        calls = self._parts.plugin.calls
-        await asyncio.sleep(min(max(COALESCE_SECONDS, self._spent), LONGEST_REST_SECONDS))
-        await self._load()
-        await self._let_pods_pass(calls)
+        await self._pace.rest()
         self._dirty.clear()
-
-    async def _let_pods_pass(self, calls: int) -> None:
-        """Do not begin while pods are added, nor just after the last of `calls`: none is to wait for what is done about
-        the one before, and one round does for all. Not for long, as others' damage to the kernel waits meanwhile.
-        """
-        plugin, waited = self._parts.plugin, 0.0
-        while waited < LONGEST_FOR_PODS_SECONDS and (plugin.under_way or plugin.calls != calls):
-            calls = plugin.calls
-            await asyncio.sleep(COALESCE_SECONDS)
-            waited += COALESCE_SECONDS
-
-    async def _load(self) -> None:
-        """Let a table that arrives arrive, before any of it goes to the kernel: both are done sooner, one by one.
-
-        What happens in the kernel or to pods waits for no table, and none waits for long.
-        """
-        waited, before = 0.0, LARGE
-        while waited < LONGEST_LOAD_SECONDS and not self._urgent and (count := self._routing.waiting) > before:
-            await asyncio.sleep(LOAD_SECONDS)
-            waited, before = waited + LOAD_SECONDS, count
 
     def _view(self, kernel: Kernel, family: Family) -> View:
         return View(

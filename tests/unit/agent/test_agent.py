@@ -411,7 +411,7 @@ async def test_a_round_lets_pods_that_are_being_added_pass() -> None:
         looks = bench.dataplane.looks
         bench.plugin.calls = bench.plugin.under_way = 1
         bench.agent.endpoints_changed()
-        served = asyncio.create_task(bench.agent._let_pods_pass(bench.plugin.calls))
+        served = asyncio.create_task(bench.agent._pace._let_pods_pass(bench.plugin.calls))
         await asyncio.sleep(0)
         assert (served.done(), bench.dataplane.looks) == (False, looks)
         bench.plugin.under_way = 0
